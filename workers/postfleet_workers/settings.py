@@ -1,0 +1,53 @@
+"""Settings of the workers package: one frozen object, read once at a command's root. Nothing else reads the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """`POSTFLEET_*` variables. Times are seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="POSTFLEET_", frozen=True, extra="ignore")
+
+    database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
+    redis_url: str = Field(description="Redis or Valkey, as redis://host:port/db. Give Postfleet a database of its own.")
+    replica: str = Field("", description="Name of this replica (the pod's name); default: the host's name.")
+    pool: str = Field("", description="JobPool that this worker belongs to.")
+    node: str = Field("shared", description="Sending node served, or `shared`.")
+    credentials_dir: Path | None = Field(
+        None, description="Folder with `<node>.username` and `<node>.password`; re-read on change."
+    )
+    lease_seconds: float = Field(60.0, gt=0, description="A worker silent for longer is dead; its jobs come back.")
+    publication_seconds: float = Field(
+        30.0, gt=0, description="How long a published row waits to be claimed before it is published again."
+    )
+    relay_poll_seconds: float = Field(
+        0.5, gt=0, description="How often the relay looks without being woken; a record older than 3 of these is stale."
+    )
+    pipe_bundles_per_thread: float = Field(
+        2.0, gt=0, description="Bundles (about a second of work each) kept in Redis for every live worker thread."
+    )
+    bundle_target_seconds: float = Field(1.0, gt=0, description="Measured work that one bundle should hold.")
+    reserved_fraction: float = Field(
+        0.125, ge=0, le=0.5, description="Share of a worker's threads that serve only its first queue."
+    )
+    queue_weights: str = Field(
+        "campaign-standard=6,retry=2,warmup=2",
+        description="Shares of the queues after the first, as name=weight; an unnamed queue weighs 2.",
+    )
+    shutdown_timeout_seconds: float = Field(60.0, gt=0, description="How long running jobs may finish after SIGTERM.")
+    health_host: str = Field("127.0.0.1", description="Address of the health endpoints.")
+    health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 takes a free one.")
+    deferral_base_seconds: float = Field(300.0, gt=0, description="First wait after an SMTP 4xx; doubles each time.")
+    deferral_max_age_seconds: float = Field(432_000.0, gt=0, description="A mail deferred for this long bounces.")
+    backoff_base_seconds: float = Field(15.0, gt=0, description="First wait after a failed attempt; doubles each time.")
+    session_lease_seconds: float = Field(30.0, gt=0, description="Lease of one SMTP session of a node's maxConnections.")
+    smtp_timeout_seconds: float = Field(300.0, gt=0, description="Wait for an SMTP reply before the final dot.")
+    dot_timeout_seconds: float = Field(600.0, gt=0, description="Wait for the reply to the final dot (RFC 5321: 10 min).")
+    start_wait_seconds: float = Field(30.0, ge=0, description="How long a command waits for PostgreSQL and Redis at start.")
+    log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json outside a terminal by default.")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level written.")

@@ -1,0 +1,87 @@
+"""Connections to PostgreSQL: one engine per process, few connections, errors in the package's own words."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError as PoolTimeout
+
+from postfleet_workers.errors import InputError, StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+# Keepalives notice a vanished server in about half a minute instead of hours.
+CONNECT_ARGS = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "options": "-c timezone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000",
+}
+
+
+def engine_for(database_url: str, *, connections: int = 3, application_name: str = "postfleet") -> Engine:
+    """An engine that holds at most `connections` connections.
+
+    Raises:
+        InputError: the URL is no PostgreSQL URL.
+    """
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise InputError(f"POSTFLEET_DATABASE_URL: {error}; give postgresql://user:password@host:port/database") from None
+    if url.get_backend_name() not in {"postgresql", "postgres"}:
+        raise InputError(f"POSTFLEET_DATABASE_URL: {url.drivername!r} is not PostgreSQL; give postgresql://…")
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=30,
+        connect_args={**CONNECT_ARGS, "application_name": application_name},
+    )
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction; commits at the end.
+
+    Raises:
+        StoreUnavailable: PostgreSQL went away or has no free connection.
+    """
+    try:
+        with engine.begin() as connection:
+            yield connection
+    except PoolTimeout as error:
+        raise StoreUnavailable(f"no free PostgreSQL connection: {error}") from error
+    except DBAPIError as error:
+        if isinstance(error, OperationalError) or error.connection_invalidated:
+            raise StoreUnavailable(f"PostgreSQL: {error.orig}") from error
+        raise
+
+
+def wait_until_up(engine: Engine, wait_seconds: float) -> None:
+    """Return once PostgreSQL answers; says once that it waits.
+
+    Raises:
+        StoreUnavailable: it did not answer within `wait_seconds`.
+    """
+    deadline = time.monotonic() + wait_seconds
+    announced = False
+    while True:
+        try:
+            with transaction(engine) as connection:
+                connection.execute(text("SELECT 1"))
+        except StoreUnavailable as error:
+            if time.monotonic() >= deadline:
+                raise StoreUnavailable(f"{error} (waited {wait_seconds:.0f} s; check POSTFLEET_DATABASE_URL)") from error
+            if not announced:
+                announced = True
+                log.warning("waiting_for_postgresql", seconds=wait_seconds, error=str(error).splitlines()[0])
+            time.sleep(0.5)
+        else:
+            return
