@@ -1,0 +1,187 @@
+"""A JobPool as the Deployment that runs its workers. Pure: a pool and a few settings in, a manifest out.
+
+The rendered container is the whole contract with the workers package: its command, its environment, the folder with
+credentials, its health endpoints and its grace period. The local fleet starts processes from the same manifest.
+`replicas` is not in it: the autoscaler owns that field.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from postfleet_operator.spec import API_VERSION, JobPool
+from postfleet_operator.spec.pool import EnvFrom, EnvVar
+
+POOL_LABEL = "postfleet.io/pool"
+NODE_LABEL = "postfleet.io/node"
+SHARED = "shared"
+CREDENTIALS_DIR = "/var/run/postfleet/nodes"
+CREDENTIALS_VOLUME = "node-credentials"
+CONTAINER = "worker"
+HEALTH_PORT = 8080
+# Between the worker's own deadline and SIGKILL: time to write outcomes and hand back what was prefetched.
+GRACE_MARGIN_SECONDS = 15
+
+
+@dataclass(frozen=True, slots=True)
+class RenderSettings:
+    """What `render` needs besides the pool.
+
+    Attributes:
+        worker_image: image of pools that name none.
+        connections_secret: Secret with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL, in the pool's namespace.
+    """
+
+    worker_image: str
+    connections_secret: str = "postfleet-connections"  # noqa: S105 - the name of a Secret
+
+
+def labels(pool: JobPool, node: str = SHARED) -> dict[str, str]:
+    """Labels of everything that belongs to the pool's workers on `node`."""
+    return {
+        **selector(pool, node),
+        "app.kubernetes.io/name": "postfleet-worker",
+        "app.kubernetes.io/managed-by": "postfleet-operator",
+    }
+
+
+def selector(pool: JobPool, node: str = SHARED) -> dict[str, str]:
+    """What selects those workers. A Deployment's selector can never change, so it holds no more than it must."""
+    return {POOL_LABEL: pool.name, NODE_LABEL: node}
+
+
+def selector_text(pool: JobPool) -> str:
+    """The selector as the `scale` subresource wants it."""
+    return ",".join(f"{key}={value}" for key, value in selector(pool).items())
+
+
+def nodes_secret(pool: JobPool) -> str:
+    """Name of the Secret with the credentials of the nodes that the pool serves."""
+    return f"{pool.name}-nodes"
+
+
+def owner_references(pool: JobPool) -> list[dict[str, Any]]:
+    """What makes a rendered object go with its pool; none for a pool that came from a file."""
+    if not pool.metadata.uid:
+        return []
+    return [
+        {
+            "apiVersion": API_VERSION,
+            "kind": "JobPool",
+            "name": pool.name,
+            "uid": pool.metadata.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+    ]
+
+
+def render(pool: JobPool, settings: RenderSettings) -> dict[str, Any]:
+    """The Deployment of `pool`."""
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": pool.name,
+            "namespace": pool.metadata.namespace,
+            "labels": labels(pool),
+            "ownerReferences": owner_references(pool),
+        },
+        "spec": {
+            "revisionHistoryLimit": 3,
+            "selector": {"matchLabels": selector(pool)},
+            "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
+            "template": {"metadata": {"labels": labels(pool)}, "spec": _pod(pool, settings)},
+        },
+    }
+
+
+def _pod(pool: JobPool, settings: RenderSettings) -> dict[str, Any]:
+    return {
+        "terminationGracePeriodSeconds": pool.spec.worker.shutdown_timeout_seconds + GRACE_MARGIN_SECONDS,
+        "automountServiceAccountToken": False,
+        # A Service called postfleet-redis would otherwise inject POSTFLEET_REDIS_PORT=tcp://… into the settings.
+        "enableServiceLinks": False,
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [_container(pool, settings)],
+        "volumes": [
+            # Optional: a pool without nodes that need credentials starts all the same.
+            {
+                "name": CREDENTIALS_VOLUME,
+                "secret": {"secretName": nodes_secret(pool), "optional": True, "defaultMode": 0o444},
+            },
+            {"name": "tmp", "emptyDir": {}},
+        ],
+    }
+
+
+def _container(pool: JobPool, settings: RenderSettings) -> dict[str, Any]:
+    worker = pool.spec.worker
+    return {
+        "name": CONTAINER,
+        "image": worker.image or settings.worker_image,
+        "command": ["postfleet", "worker"],
+        "args": [
+            f"--queues={','.join(pool.spec.queues)}",
+            f"--threads={worker.threads}",
+            f"--processes={worker.processes}",
+            f"--shutdown-timeout={worker.shutdown_timeout_seconds}",
+        ],
+        "env": [*_own_env(pool), *(_env(variable) for variable in worker.env)],
+        "envFrom": [
+            {"secretRef": {"name": settings.connections_secret}},
+            *(_env_from(source) for source in worker.env_from),
+        ],
+        "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
+        "resources": {key: value for key, value in worker.resources.model_dump().items() if value},
+        "volumeMounts": [
+            # The whole folder, never subPath: the kubelet refreshes a folder when its Secret changes.
+            {"name": CREDENTIALS_VOLUME, "mountPath": CREDENTIALS_DIR, "readOnly": True},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the container's own
+        ],
+        **_probes(),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+
+
+def _own_env(pool: JobPool) -> list[dict[str, Any]]:
+    return [
+        {"name": "POSTFLEET_POOL", "value": pool.name},
+        {"name": "POSTFLEET_NODE", "value": SHARED},
+        {"name": "POSTFLEET_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "POSTFLEET_CREDENTIALS_DIR", "value": CREDENTIALS_DIR},
+        {"name": "POSTFLEET_HEALTH_HOST", "value": "0.0.0.0"},  # noqa: S104 - the kubelet's probes come from outside
+        {"name": "POSTFLEET_HEALTH_PORT", "value": str(HEALTH_PORT)},
+    ]
+
+
+def _env(variable: EnvVar) -> dict[str, Any]:
+    return variable.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _env_from(source: EnvFrom) -> dict[str, Any]:
+    rendered = source.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return {key: value for key, value in rendered.items() if value != ""}
+
+
+def _probes() -> dict[str, Any]:
+    def get(path: str, period_seconds: int, failures: int) -> dict[str, Any]:
+        return {
+            "httpGet": {"path": path, "port": "health"},
+            "periodSeconds": period_seconds,
+            "timeoutSeconds": 5,
+            "failureThreshold": failures,
+        }
+
+    return {
+        # Two minutes to come up, asked often, so that a worker counts as ready (and as started) within two seconds.
+        "startupProbe": get("/healthz", 2, 60),
+        "readinessProbe": get("/readyz", 2, 5),
+        # A minute of silence: a worker is restarted when its process hangs, not when it is busy.
+        "livenessProbe": get("/healthz", 10, 6),
+    }

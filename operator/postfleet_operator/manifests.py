@@ -1,0 +1,209 @@
+"""Reads manifests from files and folders: what `kubectl apply -f` takes, for `check` and the local fleet.
+
+JobPool, SendingNode and Secret (core v1, the part that matters here); a file may hold several documents. Every problem
+is told with its file and document, `pool.yaml:2: JobPool email: spec.queues: …`; all of them, not only the first.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from postfleet_operator.errors import InvalidManifest
+from postfleet_operator.spec import JobPool, SendingNode, parse_node, parse_pool
+
+SUFFIXES = frozenset({".yaml", ".yml", ".json"})
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """A Secret's decoded content."""
+
+    name: str
+    namespace: str
+    data: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"Secret({self.namespace}/{self.name}, keys={sorted(self.data)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifests:
+    """What was read, each kind in the order of the files."""
+
+    pools: tuple[JobPool, ...] = ()
+    nodes: tuple[SendingNode, ...] = ()
+    secrets: tuple[Secret, ...] = ()
+
+    def secret(self, namespace: str, name: str) -> Secret | None:
+        """The Secret of that name, if it was given."""
+        return next((s for s in self.secrets if (s.namespace, s.name) == (namespace, name)), None)
+
+
+def load(paths: Sequence[Path]) -> Manifests:
+    """Read files, and folders (their `*.yaml`, `*.yml` and `*.json`, not deeper).
+
+    Raises:
+        InvalidManifest: with one line per problem, over all files.
+    """
+    problems: list[str] = []
+    found: list[JobPool | SendingNode | Secret] = []
+    places: dict[tuple[type, str, str], str] = {}
+    for place, document in _documents(paths, problems):
+        try:
+            value = _read(document)
+        except InvalidManifest as error:
+            problems += [f"{place}: {line}" for line in error.problems]
+            continue
+        identity = (type(value), *_identity(value))
+        if identity in places:
+            problems.append(f"{place}: {_title(value)} was already given in {places[identity]}")
+            continue
+        places[identity] = place
+        found.append(value)
+    if problems:
+        raise InvalidManifest(problems)
+    return Manifests(
+        pools=tuple(value for value in found if isinstance(value, JobPool)),
+        nodes=tuple(value for value in found if isinstance(value, SendingNode)),
+        secrets=tuple(value for value in found if isinstance(value, Secret)),
+    )
+
+
+def _documents(paths: Sequence[Path], problems: list[str]) -> Iterator[tuple[str, Any]]:
+    for file in _files(paths, problems):
+        try:
+            text = file.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            problems.append(f"{file}: cannot be read: {error.strerror}")
+            continue
+        except UnicodeDecodeError as error:
+            problems.append(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8")
+            continue
+        number = 0
+        try:
+            for number, document in enumerate(yaml.load_all(text, Loader=_Loader), start=1):
+                if document is not None:
+                    yield f"{file}:{number}", document
+        except yaml.YAMLError as error:
+            problems.append(f"{file}:{number + 1}: {_syntax(error)}")
+
+
+def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
+    for path in paths:
+        if not path.is_dir():
+            yield path
+            continue
+        inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        if not inside:
+            problems.append(f"{path}: holds no .yaml, .yml or .json file")
+        yield from inside
+
+
+def _syntax(error: yaml.YAMLError) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
+    if isinstance(error, yaml.reader.ReaderError):
+        return f"character {error.position + 1} is not allowed in YAML"
+    return " ".join(str(error).split())
+
+
+def _read(document: Any) -> JobPool | SendingNode | Secret:
+    if not isinstance(document, Mapping):
+        raise InvalidManifest(
+            [f"a manifest is a mapping with apiVersion, kind, metadata and spec, not {document!r:.60}"]
+        )
+    match document.get("kind"):
+        case "JobPool":
+            return parse_pool(document)
+        case "SendingNode":
+            return parse_node(document)
+        case "Secret":
+            return parse_secret(document)
+        case None:
+            raise InvalidManifest(["kind: is missing, give JobPool, SendingNode or Secret"])
+        case kind:
+            raise InvalidManifest([f"kind: {kind!r} is not known here, give JobPool, SendingNode or Secret"])
+
+
+def parse_secret(manifest: Mapping[str, Any]) -> Secret:
+    """Read a core/v1 Secret: `data` (base64) and `stringData`, which wins. Values never show in an error.
+
+    Raises:
+        InvalidManifest: with one line per problem.
+    """
+    raw = manifest.get("metadata")
+    metadata = raw if isinstance(raw, Mapping) else {}
+    name = metadata.get("name")
+    title = f"Secret {name}" if name else "Secret"
+    problems = []
+    if manifest.get("apiVersion") != "v1":
+        problems.append(f"{title}: apiVersion: {manifest.get('apiVersion')!r} is not known, give v1")
+    if not isinstance(name, str) or not name:
+        problems.append(f"{title}: metadata.name: is missing, give the resource a name")
+    content: dict[str, str] = {}
+    for field, decode in (("data", _decoded), ("stringData", str)):
+        values = manifest.get(field) or {}
+        if not isinstance(values, Mapping):
+            problems.append(f"{title}: {field}: must be a mapping of keys to text")
+            continue
+        for key, value in values.items():
+            if not isinstance(value, str):
+                problems.append(f"{title}: {field}.{key}: must be text (quote it)")
+                continue
+            try:
+                content[str(key)] = decode(value)
+            except ValueError:
+                problems.append(f"{title}: {field}.{key}: is not base64 of UTF-8 text; plain text goes into stringData")
+    known = {"apiVersion", "kind", "metadata", "type", "immutable", "data", "stringData"}
+    problems += [f"{title}: {key}: unknown field, give data or stringData" for key in manifest if key not in known]
+    if problems:
+        raise InvalidManifest(problems)
+    return Secret(str(name), metadata.get("namespace") or "default", content)
+
+
+def _decoded(value: str) -> str:
+    try:
+        return base64.b64decode("".join(value.split()), validate=True).decode()
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+
+
+def _identity(value: JobPool | SendingNode | Secret) -> tuple[str, str]:
+    if isinstance(value, Secret):
+        return value.namespace, value.name
+    return value.metadata.namespace, value.metadata.name
+
+
+def _title(value: JobPool | SendingNode | Secret) -> str:
+    return f"{type(value).__name__} {value.name}"
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as Kubernetes reads it: no dates, and a key given twice is an error instead of the last one winning."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, list | dict):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}

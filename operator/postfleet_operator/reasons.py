@@ -1,0 +1,89 @@
+"""Every word that the operator puts into a condition, a decision or an Event: a closed list.
+
+People and alerts match on these, so a word is never renamed or used for a second thing.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class ConditionType(StrEnum):
+    """Conditions of a JobPool."""
+
+    READY = "Ready"
+    PROGRESSING = "Progressing"
+    SCALING_ACTIVE = "ScalingActive"
+    SCALING_LIMITED = "ScalingLimited"
+    SIGNAL_HEALTHY = "SignalHealthy"
+    PAUSED = "Paused"
+
+
+class Reason(StrEnum):
+    """Reasons of conditions."""
+
+    # Ready
+    WORKERS_READY = "WorkersReady"
+    SCALED_TO_ZERO = "ScaledToZero"
+    NO_WORKER_READY = "NoWorkerReady"
+    DEPLOYMENT_MISSING = "DeploymentMissing"
+    INVALID_SPEC = "InvalidSpec"
+    NAME_TAKEN = "NameTaken"
+    REJECTED = "Rejected"
+    CLUSTER_UNAVAILABLE = "ClusterUnavailable"
+    # Progressing
+    SETTLED = "Settled"
+    SCALING_UP = "ScalingUp"
+    SCALING_DOWN = "ScalingDown"
+    WORKERS_STARTING = "WorkersStarting"
+    # ScalingActive
+    AUTO = "Auto"
+    MANUAL = "Manual"
+    PAUSED = "Paused"
+    # ScalingLimited
+    WITHIN_BOUNDS = "WithinBounds"
+    MIN_REPLICAS = "MinReplicas"
+    MAX_REPLICAS = "MaxReplicas"
+    # SignalHealthy
+    FRESH_RECORD = "FreshRecord"
+    COUNTED_IN_POSTGRESQL = "CountedInPostgreSQL"
+    NO_SIGNAL = "NoSignal"
+    # Paused
+    NOT_PAUSED = "NotPaused"
+
+
+class DecisionReason(StrEnum):
+    """Why a decision ends at its number; also the names of the clamps, in the order in which they are applied."""
+
+    IDLE = "Idle"
+    BACKLOG = "Backlog"
+    ACTIVATION = "Activation"
+    RUNNING_JOBS = "RunningJobs"
+    STABILIZATION = "Stabilization"
+    COOLDOWN = "Cooldown"
+    SIGNAL_BROKEN = "SignalBroken"
+    MIN_REPLICAS = "MinReplicas"
+    MAX_REPLICAS = "MaxReplicas"
+    MANUAL = "Manual"
+    PAUSED = "Paused"
+
+
+class EventType(StrEnum):
+    """Kubernetes' two types of Events."""
+
+    NORMAL = "Normal"
+    WARNING = "Warning"
+
+
+class EventReason(StrEnum):
+    """Events at a JobPool."""
+
+    SCALED_UP = "ScaledUp"
+    SCALED_DOWN = "ScaledDown"
+    SCALED_FROM_ZERO = "ScaledFromZero"
+    SCALED_TO_ZERO = "ScaledToZero"
+    SIGNAL_LOST = "SignalLost"
+    SIGNAL_RESTORED = "SignalRestored"
+    INVALID_SPEC = "InvalidSpec"
+    APPLY_FAILED = "ApplyFailed"
+    SCALE_FAILED = "ScaleFailed"

@@ -1,0 +1,112 @@
+"""SendingNode: an egress identity, that is an SMTP endpoint, a name and the limits that it works under. Pure.
+
+Equal to `crds/sendingnodes.yaml`. Its JSON form (`dump`) is what the mirror writes to `sending_nodes.spec` for the
+workers to read: camelCase, defaults filled in, no credentials, only the name of the Secret that holds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import Field, StringConstraints, field_validator
+
+from postfleet_operator.errors import InvalidManifest
+from postfleet_operator.spec import names
+from postfleet_operator.spec.model import Metadata, Model, parse
+
+TENANTS_UNIQUE = "tenants must differ from each other"
+NAME_RESERVED = (
+    "a node may not be named msgs (Dramatiq keeps messages under that name) or shared (it names the pool's own workers)"
+)
+RESERVED_NAMES = frozenset({"msgs", "shared"})
+
+
+class Tls(StrEnum):
+    """How a session to the SMTP server is encrypted."""
+
+    STARTTLS = "StartTLS"
+    IMPLICIT = "Implicit"
+    NONE = "None"
+
+
+class SecretRef(Model):
+    """A Secret in the node's namespace."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+
+
+class Smtp(Model):
+    """The server that takes this node's mail."""
+
+    host: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.HOST)]
+    port: int = Field(default=587, ge=1, le=65_535)
+    tls: Tls = Tls.STARTTLS
+    helo_name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.DOMAIN)] | None = None
+    credentials_secret_ref: SecretRef | None = None
+
+
+class Identity(Model):
+    """Who the node's mail comes from."""
+
+    domain: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.DOMAIN)]
+
+
+class Limits(Model):
+    """What the node may do; they hold over all workers together. An absent rate is no limit."""
+
+    per_minute: int | None = Field(default=None, ge=1, le=10_000_000)
+    per_hour: int | None = Field(default=None, ge=1, le=100_000_000)
+    per_day: int | None = Field(default=None, ge=1, le=1_000_000_000)
+    max_connections: int = Field(default=20, ge=1, le=10_000)
+    messages_per_connection: int = Field(default=100, ge=1, le=1_000_000)
+
+
+class NodeSpec(Model):
+    """The `spec` of a SendingNode."""
+
+    smtp: Smtp
+    identity: Identity
+    limits: Limits = Limits()
+    tenants: tuple[Annotated[str, StringConstraints(min_length=1, max_length=63)], ...] = Field(
+        default=(), max_length=1000
+    )
+    paused: bool = False
+
+    @field_validator("tenants")
+    @classmethod
+    def _tenants(cls, tenants: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({tenant for tenant in tenants if tenants.count(tenant) > 1}):
+            raise ValueError(f"{TENANTS_UNIQUE}: {', '.join(twice)} is listed more than once")
+        return tenants
+
+    def dump(self) -> dict[str, Any]:
+        """The JSON form that workers read: camelCase, every default filled in, absent values as null."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+@dataclass(frozen=True, slots=True)
+class SendingNode:
+    """A SendingNode as it stands."""
+
+    metadata: Metadata
+    spec: NodeSpec
+
+    @property
+    def name(self) -> str:
+        """The node's name: unique in the database, and the prefix of its credential files."""
+        return self.metadata.name
+
+
+def parse_node(manifest: Mapping[str, Any]) -> SendingNode:
+    """Read a SendingNode from a manifest or an API object.
+
+    Raises:
+        InvalidManifest: with one line per problem, each naming field, value and remedy.
+    """
+    metadata, spec = parse("SendingNode", NodeSpec, manifest)
+    if metadata.name in RESERVED_NAMES:
+        raise InvalidManifest([f"SendingNode {metadata.name}: metadata.name: {NAME_RESERVED}"])
+    return SendingNode(metadata, spec)

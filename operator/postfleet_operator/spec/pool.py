@@ -1,0 +1,226 @@
+"""JobPool: the queues, the shape of a worker, and how many of them there should be. Pure.
+
+Equal to `crds/jobpools.yaml`, which explains every field; the messages of the rules that span fields are the same
+words in both places.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, Any, Self
+
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+
+from postfleet_operator.spec import names
+from postfleet_operator.spec.model import Metadata, Model, parse
+
+QUEUES_UNIQUE = "queues must differ from each other"
+QUEUES_NOT_MSGS = "a queue may not end in .msgs: Dramatiq keeps the messages of a queue under that name"
+MIN_MAX = "minReplicas must not exceed maxReplicas"
+ENV_UNIQUE = "names of environment variables must differ from each other"
+ENV_RESERVED = (
+    "the operator sets POSTFLEET_POOL, _NODE, _REPLICA, _CREDENTIALS_DIR, _HEALTH_HOST and _HEALTH_PORT itself"
+)
+ENV_ONE_SOURCE = "give value or valueFrom, not both"
+VALUE_FROM_ONE = "give exactly one of secretKeyRef, configMapKeyRef and fieldRef"
+ENV_FROM_ONE = "give exactly one of secretRef and configMapRef"
+
+RESERVED_ENV = (
+    "POSTFLEET_POOL",
+    "POSTFLEET_NODE",
+    "POSTFLEET_REPLICA",
+    "POSTFLEET_CREDENTIALS_DIR",
+    "POSTFLEET_HEALTH_HOST",
+    "POSTFLEET_HEALTH_PORT",
+)
+
+QueueName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=names.QUEUE)]
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+
+
+def _quantity(value: object) -> object:
+    if isinstance(value, bool | float) or not re.fullmatch(names.QUANTITY, str(value)):
+        raise ValueError(f"{value!r} is {names.WORDING[names.QUANTITY]}")
+    return value
+
+
+Quantity = Annotated[int | str, BeforeValidator(_quantity)]
+
+
+class Mode(StrEnum):
+    """Who decides the number of workers."""
+
+    AUTO = "Auto"
+    MANUAL = "Manual"
+
+
+class KeyRef(Model):
+    """One key of a Secret or ConfigMap."""
+
+    name: ObjectName
+    key: ObjectName
+    optional: bool = False
+
+
+class FieldRef(Model):
+    """A field of the pod, such as `metadata.name`."""
+
+    field_path: Annotated[str, StringConstraints(min_length=1, max_length=253)]
+
+
+class ValueFrom(Model):
+    """Where the value of an environment variable comes from."""
+
+    secret_key_ref: KeyRef | None = None
+    config_map_key_ref: KeyRef | None = None
+    field_ref: FieldRef | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if sum(source is not None for source in (self.secret_key_ref, self.config_map_key_ref, self.field_ref)) != 1:
+            raise ValueError(VALUE_FROM_ONE)
+        return self
+
+
+class EnvVar(Model):
+    """One environment variable of the worker's container."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.ENV)]
+    value: Annotated[str, StringConstraints(max_length=32768)] | None = None
+    value_from: ValueFrom | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.value is not None and self.value_from is not None:
+            raise ValueError(ENV_ONE_SOURCE)
+        return self
+
+
+class SourceRef(Model):
+    """A Secret or ConfigMap whose keys all become environment variables."""
+
+    name: ObjectName
+    optional: bool = False
+
+
+class EnvFrom(Model):
+    """Environment variables taken from a whole Secret or ConfigMap."""
+
+    prefix: Annotated[str, StringConstraints(max_length=253)] = ""
+    secret_ref: SourceRef | None = None
+    config_map_ref: SourceRef | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.secret_ref is None) == (self.config_map_ref is None):
+            raise ValueError(ENV_FROM_ONE)
+        return self
+
+
+class Resources(Model):
+    """CPU and memory of one worker, as in any pod."""
+
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=16)
+
+
+class WorkerSpec(Model):
+    """The shape of one worker."""
+
+    image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
+    processes: int = Field(default=1, ge=1, le=32)
+    threads: int = Field(default=64, ge=1, le=256)
+    shutdown_timeout_seconds: int = Field(default=60, ge=1, le=3600)
+    resources: Resources = Resources()
+    env: tuple[EnvVar, ...] = Field(default=(), max_length=64)
+    env_from: tuple[EnvFrom, ...] = Field(default=(), max_length=16)
+
+    @field_validator("env")
+    @classmethod
+    def _env_names(cls, env: tuple[EnvVar, ...]) -> tuple[EnvVar, ...]:
+        given = [variable.name for variable in env]
+        if twice := sorted({name for name in given if given.count(name) > 1}):
+            raise ValueError(f"{', '.join(twice)}: {ENV_UNIQUE}")
+        if taken := [name for name in given if name in RESERVED_ENV]:
+            raise ValueError(f"{', '.join(taken)}: {ENV_RESERVED}")
+        return env
+
+    @property
+    def capacity(self) -> int:
+        """Jobs that one worker can run at the same time."""
+        return self.threads * self.processes
+
+
+class Target(Model):
+    """What one worker is meant to carry."""
+
+    backlog_per_replica: int = Field(ge=1, le=1_000_000)
+
+
+class Autoscaling(Model):
+    """How the number of workers follows the backlog."""
+
+    min_replicas: int = Field(default=0, ge=0, le=1000)
+    max_replicas: int = Field(default=20, ge=1, le=1000)
+    polling_interval_seconds: int = Field(default=2, ge=1, le=300)
+    cooldown_seconds: int = Field(default=60, ge=0, le=86_400)
+    activation_backlog: int = Field(default=1, ge=1, le=1_000_000)
+    target: Target = Target(backlog_per_replica=500)
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> Self:
+        if self.min_replicas > self.max_replicas:
+            raise ValueError(f"{MIN_MAX}: {self.min_replicas} > {self.max_replicas}")
+        return self
+
+
+class PoolSpec(Model):
+    """The `spec` of a JobPool."""
+
+    queues: tuple[QueueName, ...] = Field(min_length=1, max_length=16)
+    worker: WorkerSpec = WorkerSpec()
+    mode: Mode = Mode.AUTO
+    paused: bool = False
+    replicas: int = Field(default=1, ge=0, le=1000)
+    autoscaling: Autoscaling = Autoscaling()
+
+    @field_validator("queues")
+    @classmethod
+    def _queues(cls, queues: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := sorted({queue for queue in queues if queues.count(queue) > 1}):
+            raise ValueError(f"{QUEUES_UNIQUE}: {', '.join(twice)} is listed more than once")
+        if msgs := [queue for queue in queues if queue.endswith(".msgs")]:
+            raise ValueError(f"{', '.join(msgs)}: {QUEUES_NOT_MSGS}")
+        return queues
+
+
+@dataclass(frozen=True, slots=True)
+class JobPool:
+    """A JobPool as it stands: what was asked for, and the status that the operator wrote last."""
+
+    metadata: Metadata
+    spec: PoolSpec
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The pool's name, also its Deployment's."""
+        return self.metadata.name
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return self.metadata.key
+
+
+def parse_pool(manifest: Mapping[str, Any]) -> JobPool:
+    """Read a JobPool from a manifest or an API object.
+
+    Raises:
+        InvalidManifest: with one line per problem, each naming field, value and remedy.
+    """
+    metadata, spec = parse("JobPool", PoolSpec, manifest)
+    return JobPool(metadata, spec, manifest.get("status") or {})
