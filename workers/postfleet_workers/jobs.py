@@ -49,8 +49,8 @@ class NewJob:
     """
 
     type: str
+    queue: str
     args: Mapping[str, Any] = field(default_factory=dict)
-    queue: str | None = None
     tenant: str = "default"
     batch: str = ""
     route: str = ""
@@ -58,7 +58,7 @@ class NewJob:
     unique_key: str | None = None
     run_at: datetime | None = None
     expires_at: datetime | None = None
-    max_attempts: int | None = None
+    max_attempts: int = 3
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Settings of the workers package: one frozen object, read once at a command's root. Nothing else reads the environment."""
+"""Settings of the workers: one frozen object, read once at a command's root. Nothing else reads the environment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="POSTFLEET_", frozen=True, extra="ignore")
 
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
-    redis_url: str = Field(description="Redis or Valkey, as redis://host:port/db. Give Postfleet a database of its own.")
+    redis_url: str = Field(
+        description="Redis or Valkey, as redis://host:port/db; a database of Postfleet's own."
+    )
     replica: str = Field("", description="Name of this replica (the pod's name); default: the host's name.")
     pool: str = Field("", description="JobPool that this worker belongs to.")
     node: str = Field("shared", description="Sending node served, or `shared`.")
@@ -45,9 +47,15 @@ class Settings(BaseSettings):
     deferral_base_seconds: float = Field(300.0, gt=0, description="First wait after an SMTP 4xx; doubles each time.")
     deferral_max_age_seconds: float = Field(432_000.0, gt=0, description="A mail deferred for this long bounces.")
     backoff_base_seconds: float = Field(15.0, gt=0, description="First wait after a failed attempt; doubles each time.")
-    session_lease_seconds: float = Field(30.0, gt=0, description="Lease of one SMTP session of a node's maxConnections.")
+    session_lease_seconds: float = Field(
+        30.0, gt=0, description="Lease of one SMTP session of a node's limit."
+    )
     smtp_timeout_seconds: float = Field(300.0, gt=0, description="Wait for an SMTP reply before the final dot.")
-    dot_timeout_seconds: float = Field(600.0, gt=0, description="Wait for the reply to the final dot (RFC 5321: 10 min).")
-    start_wait_seconds: float = Field(30.0, ge=0, description="How long a command waits for PostgreSQL and Redis at start.")
+    dot_timeout_seconds: float = Field(
+        600.0, gt=0, description="Wait for the reply to the final dot (RFC 5321)."
+    )
+    start_wait_seconds: float = Field(
+        30.0, ge=0, description="How long to wait for PostgreSQL and Redis at start."
+    )
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json outside a terminal by default.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level written.")

@@ -6,10 +6,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 import structlog
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, TimeoutError as PoolTimeout
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from postfleet_workers.errors import InputError, StoreUnavailable
 
@@ -34,7 +36,9 @@ def engine_for(database_url: str, *, connections: int = 3, application_name: str
     try:
         url = make_url(database_url)
     except ArgumentError as error:
-        raise InputError(f"POSTFLEET_DATABASE_URL: {error}; give postgresql://user:password@host:port/database") from None
+        raise InputError(
+            f"POSTFLEET_DATABASE_URL: {error}; give postgresql://user:password@host:port/database"
+        ) from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise InputError(f"POSTFLEET_DATABASE_URL: {url.drivername!r} is not PostgreSQL; give postgresql://…")
     return create_engine(
@@ -47,21 +51,33 @@ def engine_for(database_url: str, *, connections: int = 3, application_name: str
 
 
 @contextmanager
-def transaction(engine: Engine) -> Iterator[Connection]:
-    """One transaction; commits at the end.
+def store_errors() -> Iterator[None]:
+    """Say what goes wrong between here and PostgreSQL in the package's own words.
 
     Raises:
         StoreUnavailable: PostgreSQL went away or has no free connection.
     """
     try:
-        with engine.begin() as connection:
-            yield connection
+        yield
     except PoolTimeout as error:
         raise StoreUnavailable(f"no free PostgreSQL connection: {error}") from error
     except DBAPIError as error:
         if isinstance(error, OperationalError) or error.connection_invalidated:
             raise StoreUnavailable(f"PostgreSQL: {error.orig}") from error
         raise
+    except psycopg.OperationalError as error:  # from the driver itself: COPY, LISTEN
+        raise StoreUnavailable(f"PostgreSQL: {error}") from error
+
+
+@contextmanager
+def transaction(engine: Engine) -> Iterator[Connection]:
+    """One transaction; commits at the end.
+
+    Raises:
+        StoreUnavailable: PostgreSQL went away or has no free connection.
+    """
+    with store_errors(), engine.begin() as connection:
+        yield connection
 
 
 def wait_until_up(engine: Engine, wait_seconds: float) -> None:
@@ -78,7 +94,9 @@ def wait_until_up(engine: Engine, wait_seconds: float) -> None:
                 connection.execute(text("SELECT 1"))
         except StoreUnavailable as error:
             if time.monotonic() >= deadline:
-                raise StoreUnavailable(f"{error} (waited {wait_seconds:.0f} s; check POSTFLEET_DATABASE_URL)") from error
+                raise StoreUnavailable(
+                    f"{error} (waited {wait_seconds:.0f} s; check POSTFLEET_DATABASE_URL)"
+                ) from error
             if not announced:
                 announced = True
                 log.warning("waiting_for_postgresql", seconds=wait_seconds, error=str(error).splitlines()[0])

@@ -1,0 +1,37 @@
+"""The only module of the package that reads a clock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import datetime, timedelta
+
+
+def monotonic() -> float:
+    """Seconds on this machine's monotonic clock."""
+    return time.monotonic()
+
+
+class DatabaseClock:
+    """The database's clock without asking it each time: its last reading, carried forward by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reading: tuple[datetime, float] | None = None
+
+    def pin(self, database_now: datetime) -> None:
+        """Note what the database's clock showed just now."""
+        with self._lock:
+            self._reading = (database_now, monotonic())
+
+    def now(self) -> datetime:
+        """The database's time.
+
+        Raises:
+            RuntimeError: it was never read.
+        """
+        with self._lock:
+            if self._reading is None:
+                raise RuntimeError("the database's clock was not read yet")
+            reading, at = self._reading
+        return reading + timedelta(seconds=monotonic() - at)

@@ -1,0 +1,161 @@
+"""The jobs table as the workers and the relay use it: claim a bundle, write its outcomes. SQL, named and explained.
+
+Every write is a compare-and-set on `publication` and on the claiming worker: a message that is stale claims nothing, an
+outcome that comes too late changes no state and is kept as a fenced attempt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, text
+
+from postfleet_workers.jobs import Job, Outcome, Permanent, Registry, Settled
+from postfleet_workers.outcomes import Move, Rescued
+from postfleet_workers.states import FINAL, State
+
+COLUMNS = """j.id, j.type, j.queue, j.tenant, j.route, j.args, j.attempt, j.max_attempts, j.snoozes, j.publication,
+    j.run_at, j.expires_at, j.claimed_at, j.claim, j.claim_epoch, j.strikes"""
+
+# Only what this publication offered, only while its worker's lease holds, nothing expired, nothing on hold.
+CLAIM = text(f"""
+UPDATE jobs j SET state = 'executing', attempt = j.attempt + 1, claimed_by = :worker, claim = :claim,
+    claim_epoch = :epoch, claimed_at = postfleet_now(), published_until = NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
+WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
+  AND (j.expires_at IS NULL OR j.expires_at > postfleet_now())
+  AND NOT EXISTS (SELECT FROM holds h WHERE (h.kind, h.key) IN (('batch', j.batch), ('queue', j.queue)))
+  AND EXISTS (SELECT FROM workers w
+              WHERE w.id = :worker AND w.lease_until > postfleet_now() AND w.stopped_at IS NULL)
+RETURNING {COLUMNS}
+""")  # noqa: S608 - COLUMNS is a constant
+
+# Offered to this process but not begun: the next relay tick may publish it again.
+UNPUBLISH = text("""
+UPDATE jobs j SET published_until = NULL, publication = j.publication + 1
+FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
+WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
+""")
+
+# A hand-back counts the publication up: the message that brought the job here is stale from now on.
+SETTLE = text("""
+UPDATE jobs j SET
+    state = CASE WHEN j.cancel_requested AND o.state IN ('available', 'scheduled', 'retryable')
+                 THEN 'cancelled' ELSE o.state END,
+    run_at = CASE WHEN o.delay_seconds IS NULL THEN j.run_at
+                  ELSE postfleet_now() + make_interval(secs => o.delay_seconds) END,
+    queue = coalesce(o.queue, j.queue),
+    attempt = j.attempt - CASE WHEN o.gives_attempt_back THEN 1 ELSE 0 END,
+    snoozes = j.snoozes + CASE WHEN o.snoozed THEN 1 ELSE 0 END,
+    strikes = o.strikes,
+    last_error = coalesce(o.error, j.last_error),
+    finished_at = CASE WHEN o.final OR j.cancel_requested AND o.state IN ('available', 'scheduled', 'retryable')
+                       THEN postfleet_now() END,
+    publication = j.publication + 1, published_until = NULL, claimed_by = NULL, claim = NULL, claim_epoch = NULL,
+    claimed_at = NULL, cancel_requested = false
+FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS o(
+    id bigint, publication integer, claim text, state text, delay_seconds float8, queue text,
+    gives_attempt_back boolean, snoozed boolean, strikes smallint, error text, final boolean)
+WHERE j.id = o.id AND j.publication = o.publication AND j.state = 'executing' AND j.claim = o.claim
+RETURNING j.id, j.state
+""")
+
+ADD_ATTEMPTS = text("""
+INSERT INTO job_attempts (job_id, attempt, publication, worker, outcome, error, fenced, started_at, finished_at)
+SELECT a.job_id, a.attempt, a.publication, a.worker, a.outcome, a.error, a.fenced, a.started_at, postfleet_now()
+FROM jsonb_to_recordset(CAST(:attempts AS jsonb)) AS a(
+    job_id bigint, attempt smallint, publication integer, worker text, outcome text, error text, fenced boolean,
+    started_at timestamptz)
+WHERE EXISTS (SELECT FROM jobs WHERE jobs.id = a.job_id)
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A job's outcome and what it does to the row."""
+
+    job: Job
+    outcome: Outcome | Rescued
+    move: Move
+    started_at: datetime | None = None
+
+
+Items = Sequence[tuple[int, int]]
+
+
+def as_job(row: Row[Any]) -> Job:
+    """A row of `COLUMNS` as a value."""
+    return Job(**row._mapping)  # noqa: SLF001 - the documented name, see sqlalchemy.Row
+
+
+def _split(items: Items) -> dict[str, list[int]]:
+    return {"ids": [i for i, _ in items], "publications": [p for _, p in items]}
+
+
+def claim(connection: Connection, items: Items, *, worker: str, claim: str, epoch: str) -> list[Job]:
+    """Claim what is still ours of a bundle of (job id, publication); in the bundle's order."""
+    rows = connection.execute(CLAIM, {**_split(items), "worker": worker, "claim": claim, "epoch": epoch})
+    jobs = {row.id: as_job(row) for row in rows}
+    return [jobs[job_id] for job_id, _ in items if job_id in jobs]
+
+
+def unpublish(connection: Connection, items: Items) -> None:
+    """Give back a bundle that was not claimed."""
+    connection.execute(UNPUBLISH, _split(items))
+
+
+def settle(connection: Connection, results: Sequence[Result], *, worker: str, registry: Registry) -> list[Settled]:
+    """Write the outcomes of one claim (or of several, in a rescue) and call each type's own `settle` with them."""
+    rows = [
+        {
+            "id": r.job.id, "publication": r.job.publication, "claim": r.job.claim, "state": r.move.state,
+            "delay_seconds": r.move.delay_seconds, "queue": r.move.queue,
+            "gives_attempt_back": r.move.gives_attempt_back, "snoozed": r.move.snoozed, "strikes": r.move.strikes,
+            "error": r.move.error, "final": r.move.state in FINAL,
+        }
+        for r in results
+    ]  # fmt: skip
+    states = {row.id: row.state for row in connection.execute(SETTLE, {"outcomes": json.dumps(rows)})}
+    failed = [_attempt(r, worker, fenced=r.job.id not in states) for r in results]
+    if attempts := [attempt for attempt in failed if attempt]:
+        connection.execute(ADD_ATTEMPTS, {"attempts": json.dumps(attempts)})
+    put_back = {r.job.id for r in results if isinstance(r.outcome, Rescued) and not r.move.failed}
+    settled = [
+        Settled(
+            job=r.job,
+            outcome=Permanent(r.outcome.reason) if isinstance(r.outcome, Rescued) else r.outcome,
+            accepted=r.job.id in states,
+            state=states.get(r.job.id, ""),
+            started_at=r.started_at,
+            worker=worker,
+        )
+        for r in results
+    ]
+    for job_type in registry:
+        own = [s for s in settled if s.job.type == job_type.name and s.job.id not in put_back]
+        hook: Callable[[Any, Sequence[Settled]], None] | None = job_type.settle
+        if own and hook:
+            hook(connection, own)
+    return settled
+
+
+def _attempt(result: Result, worker: str, *, fenced: bool) -> dict[str, Any] | None:
+    """The row of `job_attempts`: each failure, and every outcome that came too late."""
+    if not (result.move.failed or fenced):
+        return None
+    return {
+        "job_id": result.job.id, "attempt": result.job.attempt, "publication": result.job.publication, "worker": worker,
+        "outcome": type(result.outcome).__name__.lower(), "error": result.move.error, "fenced": fenced,
+        "started_at": result.started_at and result.started_at.isoformat(),
+    }  # fmt: skip
+
+
+def expired(job: Job) -> Settled:
+    """The settlement of a job whose `expires_at` passed before it could run."""
+    return Settled(
+        job, Permanent("expired before it could run"), accepted=True, state=State.CANCELLED, started_at=None, worker=""
+    )

@@ -1,0 +1,86 @@
+"""From an outcome to the row's next state. Pure: jitter and settings are arguments.
+
+Attempts are used up by `Transient` alone. A hand-back, a snooze and a rescue give the attempt back that the claim took.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from postfleet_workers import backoff
+from postfleet_workers.jobs import (
+    FIRST_QUEUE,
+    Done,
+    HandBack,
+    Job,
+    JobType,
+    Outcome,
+    Permanent,
+    Snooze,
+    Trace,
+    Transient,
+)
+from postfleet_workers.states import State
+
+MAX_STRIKES = 3
+ERROR_LENGTH = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """Its worker is gone (or stuck) and nothing is known to have happened: back it goes. `struck`: it had begun."""
+
+    struck: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """What the outcome does to the row. `delay_seconds=None` leaves `run_at`; `queue=None` leaves the queue."""
+
+    state: State
+    delay_seconds: float | None = None
+    queue: str | None = None
+    gives_attempt_back: bool = False
+    snoozed: bool = False
+    strikes: int = 0
+    error: str | None = None
+    failed: bool = False
+
+
+def move(job: Job, job_type: JobType | None, outcome: Outcome | Rescued, base_seconds: float, jitter: float) -> Move:
+    """The row's next state. `job_type=None` (unknown here) keeps the job's own queue."""
+    retry_queue = job_type.retry_queue if job_type and job.queue != FIRST_QUEUE else None
+    match outcome:
+        case Done():
+            return Move(State.COMPLETED)
+        case Permanent(error=error):
+            return Move(State.DISCARDED, error=error[:ERROR_LENGTH], failed=True)
+        case Transient(error=error) if job.attempt >= job.max_attempts:
+            return Move(State.DISCARDED, error=error[:ERROR_LENGTH], failed=True)
+        case Transient(error=error):
+            delay = backoff.exponential(job.attempt, base_seconds, jitter)
+            return Move(State.RETRYABLE, delay, retry_queue, error=error[:ERROR_LENGTH], failed=True)
+        case Snooze(seconds=seconds, reason=reason, to_retry_queue=to_retry):
+            return Move(
+                State.SCHEDULED,
+                max(0.0, seconds),
+                retry_queue if to_retry else None,
+                gives_attempt_back=True,
+                snoozed=True,
+                error=reason[:ERROR_LENGTH],
+            )
+        case HandBack():
+            return Move(State.AVAILABLE, gives_attempt_back=True, strikes=job.strikes)
+        case Rescued(struck=struck, reason=reason):
+            strikes = job.strikes + struck
+            if strikes >= MAX_STRIKES:
+                error = f"poison: {reason}, for the {strikes}rd time while this job ran"
+                return Move(State.DISCARDED, strikes=strikes, error=error, failed=True)
+            return Move(State.AVAILABLE, gives_attempt_back=True, strikes=strikes, error=reason if struck else None)
+
+
+def recover(job: Job, job_type: JobType | None, trace: Trace, reason: str) -> Outcome | Rescued:
+    """What became of a job that its worker never settled: as its type reads the journal, else back to the queue."""
+    outcome = job_type.recover(job, trace) if job_type and job_type.recover else None
+    return outcome if outcome is not None else Rescued(struck=trace.phase == "begun", reason=reason)

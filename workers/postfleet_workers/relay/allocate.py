@@ -1,0 +1,77 @@
+"""Who may put how much into the pipe. Pure.
+
+The pipe of a queue has a number of free slots (bundles). They go, one at a time, to the tenant that holds the least of
+the pipe for its weight, and within a tenant to the group (batch, route) that holds the least. A group stops taking when
+it has nothing due, or when a limit that it shares with others permits no more in the next seconds.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Key = tuple[str, str, str]  # tenant, batch, route
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a group has due. `in_pipe`: its jobs published or executing; `limits`: keys into `permitted`."""
+
+    key: Key
+    weight: int
+    due: int
+    in_pipe: int
+    bundle: int
+    limits: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Group:
+    demand: Demand
+    left: int
+    bundles: float
+    taken: int = 0
+
+
+def allocate(slots: int, demands: Sequence[Demand], permitted: Mapping[str, int]) -> dict[Key, int]:
+    """Jobs that each group may publish now; groups that get nothing are absent.
+
+    Args:
+        slots: free bundles in the pipe.
+        demands: one per group of the queue.
+        permitted: what each limit lets through in the next seconds, less what is in the pipe already.
+    """
+    rest = dict(permitted)
+    groups: dict[str, list[_Group]] = defaultdict(list)
+    load: dict[str, float] = defaultdict(float)  # bundles in the pipe per unit of weight
+    weight: dict[str, int] = {}
+    for demand in demands:
+        tenant = demand.key[0]
+        bundles = demand.in_pipe / demand.bundle
+        weight[tenant] = demand.weight
+        load[tenant] += bundles / demand.weight
+        if demand.due > 0:
+            groups[tenant].append(_Group(demand, demand.due, bundles))
+    taken = [group for own in groups.values() for group in own]
+    heap = [(load[tenant], tenant) for tenant in groups]
+    heapq.heapify(heap)
+    while slots > 0 and heap:
+        _, tenant = heapq.heappop(heap)
+        own = groups[tenant]
+        group = min(own, key=lambda g: g.bundles)
+        take = min(group.demand.bundle, group.left, *(rest.get(limit, 0) for limit in group.demand.limits))
+        if take > 0:
+            slots -= 1
+            group.taken += take
+            group.left -= take
+            group.bundles += 1
+            load[tenant] += 1 / weight[tenant]
+            for limit in group.demand.limits:
+                rest[limit] -= take
+        if take <= 0 or not group.left:
+            own.remove(group)
+        if own:
+            heapq.heappush(heap, (load[tenant], tenant))
+    return {group.demand.key: group.taken for group in taken if group.taken}

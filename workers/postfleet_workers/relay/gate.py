@@ -1,0 +1,144 @@
+"""What may not run now, known before any row is fetched: paused tenants, batches, queues and nodes, and spent limits.
+
+The gate only reads. The worker asks for real, one step before MAIL FROM; what the gate lets through is what the limits
+will permit in the next seconds, so that a limited node or tenant never fills the pipe.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from postfleet_workers.relay.allocate import Key
+from postfleet_workers.throttling.limiter import Limiter
+from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
+
+TENANTS = text("SELECT name, weight, per_minute, per_day, paused FROM tenants")
+NODES = text("SELECT name, spec, paused FROM sending_nodes")
+HOLDS = text("SELECT kind, key FROM holds")
+
+PUBLISH_HORIZON_SECONDS = 2.0
+PLAN_HORIZON_SECONDS = 60.0
+PLENTY = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A row of `tenants`, as far as limits go."""
+
+    weight: int = 1
+    limits: tuple[Limit, ...] = ()
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A sending node, as far as limits go. `sessions`: its maxConnections. `tenants` empty: open to all."""
+
+    limits: tuple[Limit, ...]
+    sessions: Limit
+    tenants: frozenset[str]
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Everything that may hold a group back, read in one go."""
+
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    nodes: Mapping[str, Node] = field(default_factory=dict)
+    held_batches: frozenset[str] = frozenset()
+    held_queues: frozenset[str] = frozenset()
+
+    def weight(self, tenant: str) -> int:
+        """The tenant's share of the pipe."""
+        return self.tenants.get(tenant, Tenant()).weight
+
+    def closed(self, queue: str, key: Key) -> str | None:
+        """Why nothing of the group may go out, or None."""
+        tenant, batch, route = key
+        if queue in self.held_queues:
+            return f"queue {queue} paused"
+        if self.tenants.get(tenant, Tenant()).paused:
+            return f"tenant {tenant} paused"
+        if batch and batch in self.held_batches:
+            return f"{batch.replace(':', ' ')} paused"
+        if not route:
+            return None
+        node = self.nodes.get(route)
+        if node is None:
+            return f"node {route} unknown"
+        if node.paused:
+            return f"node {route} paused"
+        if node.tenants and tenant not in node.tenants:
+            return f"node {route} not open to tenant {tenant}"
+        return None
+
+    def limits(self, key: Key) -> tuple[Limit, ...]:
+        """The limits that a group's jobs count against; only mail (a route) is limited."""
+        tenant, _, route = key
+        if not route or route not in self.nodes:
+            return ()
+        node = self.nodes[route]
+        return (*node.limits, node.sessions, *self.tenants.get(tenant, Tenant()).limits)
+
+
+def read(connection: Connection) -> Rules:
+    """Read the rules from PostgreSQL."""
+    tenants = {
+        r.name: Tenant(r.weight, tenant_limits(r.name, r.per_minute, r.per_day), r.paused)
+        for r in connection.execute(TENANTS)
+    }
+    nodes = {r.name: _node(r.name, r.spec, paused=r.paused) for r in connection.execute(NODES)}
+    holds: dict[str, set[str]] = defaultdict(set)
+    for row in connection.execute(HOLDS):
+        holds[row.kind].add(row.key)
+    return Rules(tenants, nodes, frozenset(holds["batch"]), frozenset(holds["queue"]))
+
+
+def _node(name: str, spec: Mapping[str, Any], *, paused: bool) -> Node:
+    connections = int((spec.get("limits") or {}).get("maxConnections") or 20)
+    sessions = Limit(f"sessions:{name}", f"node {name} maxConnections", connections, 1.0)
+    return Node(node_limits(name, spec), sessions, frozenset(spec.get("tenants") or ()), paused)
+
+
+@dataclass(frozen=True, slots=True)
+class Permits:
+    """What each limit lets through, less what is in the pipe: in the next seconds (`now`) and minute (`plan`)."""
+
+    now: Mapping[str, int]
+    plan: Mapping[str, int]
+
+    def binding(self, limits: Iterable[Limit]) -> str | None:
+        """The name of the tightest limit."""
+        tightest = min(limits, key=lambda limit: self.plan[limit.key], default=None)
+        return tightest.name if tightest else None
+
+
+def permits(
+    limiter: Limiter, limits: Iterable[Limit], paces: Mapping[str, float], in_pipe: Mapping[str, int]
+) -> Permits:
+    """Ask the limiter, reading only, what the limits permit.
+
+    Args:
+        limiter: answers for rates.
+        limits: those of every group; duplicates are asked once.
+        paces: seconds per job by the key of a node's sessions: a session lets `seconds / pace` jobs through.
+        in_pipe: jobs on offer or executing, by limit key.
+    """
+    unique = {limit.key: limit for limit in limits}
+    rates = [limit for limit in unique.values() if limit.key not in paces]
+    asks = [((limit,), PLENTY) for limit in rates]
+
+    def within(seconds: float) -> dict[str, int]:
+        answers = limiter.peek_many(asks, seconds) if asks else []
+        granted = {limit.key: answer.granted for limit, answer in zip(rates, answers, strict=True)}
+        for key in paces.keys() & unique.keys():
+            granted[key] = max(unique[key].count, int(unique[key].count * seconds / max(paces[key], 0.001)))
+        return {key: max(0, most - in_pipe.get(key, 0)) for key, most in granted.items()}
+
+    return Permits(within(PUBLISH_HORIZON_SECONDS), within(PLAN_HORIZON_SECONDS))

@@ -1,0 +1,183 @@
+"""The relay's loop: one process may serve every queue; for each queue one relay is active, others stand by.
+
+    promote due rows -> allocate the free slots -> publish (commit) -> push        every tick, woken by NOTIFY
+    look after messages, rescue, expire, report                                    every poll
+
+Everything runs on one PostgreSQL session. The session holds an advisory lock per queue: when the session is lost so are
+the locks, and another relay takes over.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import redis
+import structlog
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DBAPIError
+
+from postfleet_workers import clock, epoch, leases
+from postfleet_workers.enqueue import CHANNEL
+from postfleet_workers.errors import PipeUnavailable
+from postfleet_workers.jobs import FIRST_QUEUE, Registry
+from postfleet_workers.journal import ClaimJournal
+from postfleet_workers.relay import care, gate, rows
+from postfleet_workers.relay.publisher import Publisher
+from postfleet_workers.relay.queue import Pipe
+from postfleet_workers.relay.rescue import expire, rescue
+from postfleet_workers.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('postfleet.relay.' || :queue, 0))")
+HUNGRY_SECONDS = 0.1  # between ticks while rows wait for a free slot
+RETRY_SECONDS = 1.0
+
+
+class Every:
+    """True at most once per period."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._next = 0.0
+
+    def due(self) -> bool:
+        """Whether the period has passed; starts the next one."""
+        now = clock.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self.seconds
+        return True
+
+
+class Relay:
+    """Serves queues until `stop` is set. Outages of PostgreSQL and Redis are waited out."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        pipe: Pipe,
+        publisher: Publisher,
+        journal: ClaimJournal,
+        client: redis.Redis,
+        registry: Registry,
+        settings: Settings,
+        stop: threading.Event,
+    ) -> None:
+        self._engine = engine
+        self._pipe = pipe
+        self._publisher = publisher
+        self._journal = journal
+        self._client = client
+        self._registry = registry
+        self._settings = settings
+        self._stop = stop
+        self._owned: set[str] = set()
+        self._known: set[str] = set()
+        self._rules = gate.Rules()
+        self._live: Sequence[leases.LiveWorker] = ()
+        self._contact_since = clock.monotonic()
+        self._last_tick = clock.monotonic()
+        self._poll = Every(settings.relay_poll_seconds)
+        self._care = Every(settings.publication_seconds / 3)
+        self._sweep = Every(min(10.0, settings.lease_seconds / 3))
+        self._forget = Every(3600)
+        self.ready = threading.Event()
+
+    def run(self) -> None:
+        """Serve until told to stop."""
+        while not self._stop.is_set():
+            try:
+                with self._engine.connect() as connection:
+                    self._serve(connection)
+            except DBAPIError as error:
+                self.ready.clear()
+                log.warning("postgresql_unavailable", error=str(error.orig).splitlines()[0])
+                self._stop.wait(RETRY_SECONDS)
+
+    def _serve(self, connection: Connection) -> None:
+        self._owned.clear()
+        self._contact_since = clock.monotonic()
+        self._poll = Every(self._settings.relay_poll_seconds)
+        with connection.begin():
+            connection.execute(text(f"LISTEN {CHANNEL}"))
+        while not self._stop.is_set():
+            self._notice_a_pause()
+            try:
+                hungry = self.tick(connection)
+            except PipeUnavailable as error:
+                self.ready.clear()
+                log.warning("redis_unavailable", error=str(error))
+                self._wait(connection, RETRY_SECONDS)
+                continue
+            self.ready.set()
+            self._wait(connection, HUNGRY_SECONDS if hungry else self._settings.relay_poll_seconds)
+
+    def tick(self, connection: Connection) -> bool:
+        """One round over the owned queues; whether rows still wait for a free slot."""
+        poll = self._poll.due()
+        if poll or not self._owned:
+            self._look_around(connection)
+        with connection.begin():
+            rows.promote(connection, sorted(self._owned))
+        looks = self._publisher.publish(connection, self.urgent_first(self._owned), self._rules, self._live, full=poll)
+        if poll:
+            self._publisher.report(connection, looks, self._rules)
+            self._maintain(connection)
+        return any(look.hungry for look in looks)
+
+    def _look_around(self, connection: Connection) -> None:
+        with connection.begin():
+            self._live = leases.live(connection)
+            self._rules = gate.read(connection)
+            self._known |= rows.queues(connection)
+            self._known.update(queue for worker in self._live for queue in worker.queues)
+        self._known |= self._pipe.announced()
+        with connection.begin():
+            for queue in sorted(self._known - self._owned):
+                if connection.execute(LOCK, {"queue": queue}).scalar_one():
+                    self._owned.add(queue)
+                    log.info("queue_taken", queue=queue)
+        _, changed = epoch.keep(self._client, live_workers=bool(self._live))
+        if changed:
+            # Redis restarted or was flushed: what was on offer there may be gone.
+            with connection.begin():
+                rows.lapse(connection, sorted(self._owned))
+            log.warning("redis_epoch_changed")
+
+    def _maintain(self, connection: Connection) -> None:
+        owned = sorted(self._owned)
+        if self._care.due():
+            live = {worker.id for worker in self._live}
+            for queue in owned:
+                care.look_after(connection, self._pipe, queue, live, self._settings.publication_seconds)
+            self._pipe.forget_brokers(live, (self._pipe.server_time() - self._settings.lease_seconds) * 1000)
+        if self._sweep.due():
+            with connection.begin():
+                expire(connection, self._registry, owned)
+            # A relay that was cut off itself cannot tell the dead from the cut off: it waits one full lease.
+            if clock.monotonic() - self._contact_since >= self._settings.lease_seconds:
+                with connection.begin():
+                    rescue(connection, self._journal, self._registry, owned, self._settings.backoff_base_seconds)
+        if self._forget.due():
+            with connection.begin():
+                leases.forget(connection)
+
+    def _notice_a_pause(self) -> None:
+        now = clock.monotonic()
+        if now - self._last_tick > max(5.0, self._settings.lease_seconds / 4):
+            self._contact_since = now
+        self._last_tick = now
+
+    def _wait(self, connection: Connection, seconds: float) -> None:
+        raw: Any = connection.connection.driver_connection
+        for _ in raw.notifies(timeout=seconds, stop_after=1):
+            pass
+
+    @staticmethod
+    def urgent_first(queues: Iterable[str]) -> list[str]:
+        """The strict queue first, the others by name."""
+        return sorted(queues, key=lambda queue: (queue != FIRST_QUEUE, queue))

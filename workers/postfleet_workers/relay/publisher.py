@@ -1,0 +1,172 @@
+"""Publish: count a queue's groups, allocate its free slots, offer rows in PostgreSQL, push bundles to Redis."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+
+from sqlalchemy import Connection
+
+from postfleet_workers.jobs import Registry
+from postfleet_workers.leases import LiveWorker
+from postfleet_workers.relay import bundles, gate, record, rows
+from postfleet_workers.relay.allocate import Demand, Key, allocate
+from postfleet_workers.relay.queue import Item, Pipe
+from postfleet_workers.settings import Settings
+from postfleet_workers.throttling.limiter import Limiter
+
+FLOOR_SLOTS = 8  # bundles offered with no worker at all: enough for the first one to start on
+COUNT_LIMIT = 20_000  # rows counted per group at a poll; more replicas than pools have would be asked for beyond it
+RECORD_TTL_SECONDS = 60
+
+
+@dataclass(slots=True)
+class Look:
+    """What one tick saw of a queue and did there."""
+
+    queue: str
+    slots: int
+    messages: int
+    groups: list[rows.Group] = field(default_factory=list)
+    executing: dict[Key, int] = field(default_factory=dict)
+    permits: gate.Permits = field(default_factory=lambda: gate.Permits({}, {}))
+    published: dict[Key, int] = field(default_factory=dict)
+
+    @property
+    def hungry(self) -> bool:
+        """Whether rows that may run wait for a free slot."""
+        return any(group.due > self.published.get(group.key, 0) for group in self.groups)
+
+
+class Publisher:
+    """Keeps each queue's pipe filled with a few seconds of work, fairly, within the limits."""
+
+    def __init__(self, pipe: Pipe, limiter: Limiter, registry: Registry, settings: Settings) -> None:
+        self._pipe = pipe
+        self._limiter = limiter
+        self._registry = registry
+        self._settings = settings
+        self._sizes: dict[str, int] = {}
+
+    def publish(
+        self,
+        connection: Connection,
+        queues: Sequence[str],
+        rules: gate.Rules,
+        live: Sequence[LiveWorker],
+        *,
+        full: bool,
+    ) -> list[Look]:
+        """One tick over `queues`. `full` counts all groups for the record; otherwise only queues with free slots."""
+        depths = self._pipe.depths(queues)
+        looks = []
+        for queue in queues:
+            threads = sum(worker.threads for worker in live if queue in worker.queues)
+            bound = max(FLOOR_SLOTS, int(threads * self._settings.pipe_bundles_per_thread))
+            look = Look(queue, bound - depths[queue], depths[queue])
+            if full or look.slots > 0:
+                self._publish(connection, look, rules, most=COUNT_LIMIT if full else min(COUNT_LIMIT, bound * 50))
+            looks.append(look)
+        return looks
+
+    def report(self, connection: Connection, looks: Sequence[Look], rules: gate.Rules) -> None:
+        """Write the record of each queue that was looked at in full."""
+        at = self._pipe.server_time()
+        records = {}
+        for look in looks:
+            with connection.begin():
+                waiting = rows.waiting(connection, look.queue, COUNT_LIMIT)
+            records[look.queue] = record.compose(
+                queue=look.queue,
+                groups=look.groups,
+                published_now=look.published,
+                running=sum(look.executing.values()),
+                messages=look.messages,
+                rules=rules,
+                permits=look.permits,
+                waiting=waiting,
+                at=at,
+                poll_seconds=self._settings.relay_poll_seconds,
+            )
+        self._pipe.report(records, RECORD_TTL_SECONDS)
+
+    def _publish(self, connection: Connection, look: Look, rules: gate.Rules, most: int) -> None:
+        with connection.begin():
+            look.groups = rows.groups(connection, look.queue, most)
+            look.executing = rows.executing(connection, look.queue)
+        open_groups = [group for group in look.groups if not rules.closed(look.queue, group.key)]
+        if not open_groups:
+            return
+        paces = self._pipe.paces(sorted({_pace_key(group) for group in open_groups}))
+        look.permits = self._permits(look, open_groups, rules, paces)
+        if look.slots <= 0:
+            return
+        sizes = {group.key: self._size(group, paces, look.slots) for group in open_groups}
+        demands = [
+            Demand(
+                group.key,
+                rules.weight(group.key[0]),
+                group.due,
+                group.published + look.executing.get(group.key, 0),
+                sizes[group.key],
+                tuple(limit.key for limit in rules.limits(group.key)),
+            )
+            for group in open_groups
+        ]
+        takes = allocate(look.slots, demands, look.permits.now)
+        messages: list[tuple[str, Sequence[Item]]] = []
+        with connection.begin():
+            for key, take in takes.items():
+                found = rows.publish(connection, look.queue, key, take, self._settings.publication_seconds)
+                look.published[key] = len(found)
+                messages += self._bundles(found, sizes[key])
+            if suspect := rows.publish_suspect(connection, look.queue, self._settings.publication_seconds):
+                messages.append((suspect.type, [(suspect.id, suspect.publication)]))
+        # Committed first: a row that was pushed but not committed would be claimed by nobody, and never again.
+        self._pipe.push(look.queue, messages, int(self._pipe.server_time() * 1000))
+        look.messages += len(messages)
+
+    def _permits(
+        self, look: Look, groups: Sequence[rows.Group], rules: gate.Rules, paces: dict[str, float]
+    ) -> gate.Permits:
+        in_pipe: Counter[str] = Counter()
+        offered = {group.key: group.published for group in look.groups}
+        for key in {*offered, *look.executing}:
+            for limit in rules.limits(key):
+                in_pipe[limit.key] += look.executing.get(key, 0) + offered.get(key, 0)
+        session_paces = {
+            rules.nodes[group.key[2]].sessions.key: paces.get(_pace_key(group), 1.0)
+            for group in groups
+            if group.key[2] in rules.nodes
+        }
+        limits = [limit for group in groups for limit in rules.limits(group.key)]
+        return gate.permits(self._limiter, limits, session_paces, in_pipe)
+
+    def _size(self, group: rows.Group, paces: dict[str, float], slots: int) -> int:
+        job_type = self._registry.find(group.type)
+        route = _pace_key(group)
+        size = bundles.size(
+            limit=job_type.bundle_size if job_type else 1,
+            previous=self._sizes.get(route),
+            pace_seconds=paces.get(route),
+            target_seconds=self._settings.bundle_target_seconds,
+        )
+        self._sizes[route] = size
+        return bundles.spread(size, due=group.due, slots=slots)
+
+    def _bundles(self, found: Sequence[rows.Published], size: int) -> list[tuple[str, Sequence[Item]]]:
+        by_type: dict[str, list[Item]] = defaultdict(list)
+        for kind, members in groupby(found, key=lambda row: row.type):
+            by_type[kind] += [(row.id, row.publication) for row in members]
+        made: list[tuple[str, Sequence[Item]]] = []
+        for kind, items in by_type.items():
+            job_type = self._registry.find(kind)
+            limit = min(size, job_type.bundle_size if job_type else 1)
+            made += [(kind, chunk) for chunk in bundles.chunks(items, limit)]
+        return made
+
+
+def _pace_key(group: rows.Group) -> str:
+    return f"{group.type}|{group.key[2]}"

@@ -1,0 +1,59 @@
+"""Bring back what a dead or stuck worker left executing.
+
+The claim is revoked in the journal first, so that its worker, should it still live, can no longer send; then the
+journal says what had happened, each job's type reads that, and the rows are written like any other outcome.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from itertools import groupby
+
+import structlog
+from sqlalchemy import Connection
+
+from postfleet_workers import ledger, outcomes
+from postfleet_workers.jobs import Registry, Settled
+from postfleet_workers.journal import ClaimJournal
+from postfleet_workers.relay import rows
+
+log = structlog.get_logger(__name__)
+DEFAULT_TIMEOUT_SECONDS = 1800.0
+
+
+def rescue(
+    connection: Connection, journal: ClaimJournal, registry: Registry, queues: list[str], base_seconds: float
+) -> list[Settled]:
+    """Rescue up to a few hundred jobs in the caller's transaction.
+
+    Raises:
+        PipeUnavailable: the journal is out of reach; nothing was changed.
+    """
+    timeouts = json.dumps({job_type.name: job_type.timeout_seconds for job_type in registry})
+    settled: list[Settled] = []
+    found = rows.abandoned(connection, queues, timeouts, DEFAULT_TIMEOUT_SECONDS)
+    for claim, group in groupby(found, key=lambda a: a.job.claim):
+        lost = list(group)
+        traces = journal.revoke(claim, lost[0].job.claim_epoch)
+        reason = "its worker died" if lost[0].dead else "it ran past its type's time limit"
+        results = []
+        for one in lost:
+            job_type = registry.find(one.job.type)
+            outcome = outcomes.recover(one.job, job_type, traces.of(one.job.id), reason)
+            # Spreads retries; nothing secret hangs on it.
+            move = outcomes.move(one.job, job_type, outcome, base_seconds, random.random())  # noqa: S311
+            results.append(ledger.Result(one.job, outcome, move))
+        settled += ledger.settle(connection, results, worker=lost[0].worker, registry=registry)
+        log.warning("rescued", worker=lost[0].worker, claim=claim, jobs=len(lost), reason=reason)
+    return settled
+
+
+def expire(connection: Connection, registry: Registry, queues: list[str]) -> int:
+    """Cancel jobs that may not run any more, and let their types know."""
+    jobs = rows.expire(connection, queues)
+    for job_type in registry:
+        own = [job for job in jobs if job.type == job_type.name]
+        if own and job_type.settle:
+            job_type.settle(connection, [ledger.expired(job) for job in own])
+    return len(jobs)
