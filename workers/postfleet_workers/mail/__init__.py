@@ -1,0 +1,1 @@
+"""Mail: templates, messages, SMTP sessions and what servers answer."""

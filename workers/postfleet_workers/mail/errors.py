@@ -1,0 +1,61 @@
+"""Errors of the mail package.
+
+InputError
+ └── TemplateInvalid       a template that cannot work: found when it is created
+PermanentError
+ ├── RenderFailed          this contact's data does not go through this template
+ └── ComposeRefused        a header value that must not go on the wire (an injected line break, a bad address)
+TransientError
+ └── SmtpFault             no reply to act on; `phase` tells how far it got
+      ├── Unreachable          no connection: refused, unresolvable, timed out
+      ├── TlsFailed            no trustworthy TLS where it is required
+      ├── LoginRefused         the server refuses our credentials, or they must not be sent
+      └── ConnectionLost       closed or silent; after Phase.DOT nobody knows whether it was accepted
+"""
+
+from __future__ import annotations
+
+from postfleet_workers.errors import InputError, PermanentError, TransientError
+from postfleet_workers.mail.reply import Phase, Reply
+
+
+class TemplateInvalid(InputError):  # noqa: N818
+    """A template that cannot work. The message names the part, the line and what is wrong."""
+
+
+class RenderFailed(PermanentError):  # noqa: N818
+    """A template failed on one contact's data, or hit a limit on loops or output."""
+
+
+class ComposeRefused(PermanentError):  # noqa: N818
+    """A header value that must not go on the wire."""
+
+
+class SmtpFault(TransientError):  # noqa: N818
+    """An SMTP session failed.
+
+    Attributes:
+        phase: how far it got.
+        reply: what the server said, if it said anything.
+    """
+
+    def __init__(self, phase: Phase, message: str, reply: Reply | None = None) -> None:
+        super().__init__(message)
+        self.phase = phase
+        self.reply = reply
+
+
+class Unreachable(SmtpFault):
+    """No connection, or the server turned us away before any mail."""
+
+
+class TlsFailed(SmtpFault):
+    """No trustworthy TLS where it is required."""
+
+
+class LoginRefused(SmtpFault):
+    """The server refuses the credentials, or they must not be sent over this connection."""
+
+
+class ConnectionLost(SmtpFault):
+    """The server closed the connection or stayed silent for too long."""
