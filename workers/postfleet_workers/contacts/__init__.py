@@ -1,0 +1,1 @@
+"""Contacts: reading CSV files, checking addresses, and loading the result into PostgreSQL."""
