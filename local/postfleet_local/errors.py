@@ -1,8 +1,8 @@
 """Errors of the local fleet.
 
-    LocalError
-     ├── StackError      a server of the stack (PostgreSQL, Valkey, SMTP) did not come up
-     └── ManifestError   a manifest or an option cannot be used: one line, exit code 2
+LocalError
+ ├── StackError      a server of the stack (PostgreSQL, Valkey, SMTP) did not come up
+ └── ManifestError   a manifest or an option cannot be used: one line, exit code 2
 """
 
 from __future__ import annotations

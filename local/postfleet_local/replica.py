@@ -1,0 +1,146 @@
+"""One replica: a child process in a group of its own, from its start to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+from postfleet_local.pods import Launch, PodError
+from postfleet_local.warden import Warden
+
+WORKER_STAGE, RELAY_STAGE, SERVER_STAGE = 1, 2, 3
+PROBE_TIMEOUT_SECONDS = 1.0
+STARTING_PROBE_SECONDS = 0.2
+
+
+class Phase(StrEnum):
+    """Where a replica stands."""
+
+    WAITING = "waiting"
+    """Not running: to be started at `start_at`."""
+    RUNNING = "running"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+def child_environment(extra: dict[str, str]) -> dict[str, str]:
+    """This process' environment without its own POSTFLEET_* settings, with `extra`, our scripts first on PATH."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("POSTFLEET_")}
+    scripts = str(Path(sys.executable).parent)
+    inherited["PATH"] = os.pathsep.join([scripts, inherited.get("PATH", os.defpath)])
+    inherited["PYTHONUNBUFFERED"] = "1"
+    return inherited | extra
+
+
+def start(argv: tuple[str, ...], env: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a child in its own group, its output appended to `log`.
+
+    Raises:
+        PodError: there is no such program.
+    """
+    full = child_environment(env)
+    program = shutil.which(argv[0], path=full["PATH"])
+    if program is None:
+        raise PodError(f"program {argv[0]!r} not found")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [program, *argv[1:]], env=full, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True,
+            cwd=log.parent,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Replica:
+    """A replica's process and what is known of it. Only the cluster's loop changes it; times are monotonic seconds."""
+
+    name: str
+    number: int
+    template: str
+    pod: Mapping[str, Any]
+    port: int
+    grace_seconds: float = 30.0
+    phase: Phase = Phase.WAITING
+    start_at: float = 0.0
+    started_at: float = 0.0
+    probe_at: float = 0.0
+    kill_at: float = 0.0
+    probes_failed: int = 0
+    crashes: int = 0
+    restarts: int = 0
+    message: str = ""
+    launch: Launch | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        return self.process.pid if self.process is not None else None
+
+    def run(self, launch: Launch, log: Path, now: float, warden: Warden) -> None:
+        """Start it.
+
+        Raises:
+            PodError: there is no such program.
+        """
+        self.process = start(launch.argv, dict(launch.env), log)
+        warden.watch(self.process.pid, stage=WORKER_STAGE)
+        self.launch, self.started_at, self.message = launch, now, ""
+        self.probe_at, self.probes_failed = now, 0
+        self.phase = Phase.RUNNING if launch.ready_path else Phase.READY
+
+    def stop(self, now: float) -> None:
+        """SIGTERM, as kubelet does; `kill_at` is when the patience ends."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGTERM)
+        self.phase, self.kill_at = Phase.STOPPING, now + self.grace_seconds
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+    def reap(self, warden: Warden) -> int | None:
+        """The exit code if the process has ended since; what is left of its group ends with it, as in a container."""
+        if self.process is None or (code := self.process.poll()) is None:
+            return None
+        self.kill()
+        warden.forget(self.process.pid)
+        self.process = None
+        return code
+
+    def probed(self, *, ready: bool, now: float) -> None:
+        """Take in a probe's result: one success makes it ready, only several failures in a row make it unready."""
+        launch = self.launch
+        self.probes_failed = 0 if ready else self.probes_failed + 1
+        if ready:
+            self.phase = Phase.READY
+        elif launch and self.probes_failed >= launch.probe_failures:
+            self.phase = Phase.RUNNING
+        pause = launch.probe_seconds if launch and self.phase is Phase.READY else STARTING_PROBE_SECONDS
+        self.probe_at = now + pause
+
+    def answers(self) -> bool:
+        """Ask the readiness probe."""
+        if self.launch is None or self.launch.ready_path is None:
+            return self.process is not None
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PROBE_TIMEOUT_SECONDS)
+        try:
+            connection.request("GET", self.launch.ready_path)
+            return 200 <= connection.getresponse().status < 400
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()
