@@ -12,8 +12,10 @@ that themselves (`epoch.lua`), so nothing is decided on forgotten state between 
 
 from __future__ import annotations
 
+import threading
 import uuid
 from collections.abc import Callable
+from typing import Any
 
 import redis
 
@@ -40,7 +42,8 @@ def keep(client: redis.Redis, live_workers: bool) -> tuple[str, bool]:
 
     Args:
         client: Redis.
-        live_workers: whether workers may hold jobs, sessions or permits from before a change.
+        live_workers: whether what Redis may have forgotten can still matter, that is whether a worker lived within the
+            last day, the longest window of a limit. False on a new installation: nobody has to wait.
 
     Returns:
         The live epoch, and whether this call began it.
@@ -56,32 +59,49 @@ def keep(client: redis.Redis, live_workers: bool) -> tuple[str, bool]:
 
 
 class MemoryEpoch:
-    """The epoch of a Redis that lives in this process: what the in-memory twins share. `clock` is its server's time."""
+    """A Redis that lives in this process, as far as the in-memory twins need one: an epoch, a clock, keys, one lock.
+
+    Attributes:
+        clock: the server's time, in seconds.
+        since: see the module.
+        lock: a twin holds it for what Redis does in one script.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.since: float | None = None
+        self.lock = threading.RLock()
+        self._rooms: dict[str, dict[Any, Any]] = {}
         self._epoch: str | None = None
         self._live = False
         self.keep(live_workers=False)
 
     def current(self) -> str | None:
         """See the function `current`."""
-        return self._epoch if self._live else None
+        with self.lock:
+            return self._epoch if self._live else None
 
     def keep(self, live_workers: bool) -> tuple[str, bool]:
         """See the function `keep`."""
-        if self._live and self._epoch:
-            return self._epoch, False
-        self._epoch, self._live = f"memory:{uuid.uuid4().hex}", True
-        if live_workers:
-            self.since = self.clock()
-        return self._epoch, True
+        with self.lock:
+            if self._live and self._epoch:
+                return self._epoch, False
+            self._epoch, self._live = f"memory:{uuid.uuid4().hex}", True
+            if live_workers:
+                self.since = self.clock()
+            return self._epoch, True
+
+    def room(self, name: str) -> dict[Any, Any]:
+        """The keys of one twin. Ask each time: a flush empties it."""
+        return self._rooms.setdefault(name, {})
 
     def flush(self) -> None:
-        """As FLUSHALL: nothing is left. The twins forget when they see another epoch."""
-        self._epoch, self._live, self.since = None, False, None
+        """As FLUSHALL."""
+        with self.lock:
+            self._epoch, self._live, self.since = None, False, None
+            self._rooms.clear()
 
     def restart(self) -> None:
         """As a restart that kept every key: the epoch is there but no longer live."""
-        self._live = False
+        with self.lock:
+            self._live = False

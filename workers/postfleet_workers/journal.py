@@ -11,9 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
+import redis
+
+from postfleet_workers.epoch import EPOCH_KEY, MemoryEpoch
 from postfleet_workers.jobs import Trace
+from postfleet_workers.lua import script
+from postfleet_workers.pipe import pipe_errors
+
+OPEN_CLAIMS_KEY = "postfleet:journals"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +39,10 @@ class Traces:
 
 
 class ClaimJournal(Protocol):
-    """The seam: `Journal` in Redis, `MemoryJournal` its twin. Every method raises PipeUnavailable."""
+    """The seam: `Journal` in Redis, `MemoryJournal` its twin.
+
+    Every method raises PipeUnavailable when Redis does not answer; then what it was to note may be noted or not.
+    """
 
     def open(self, claim: str, worker: str, epoch: str) -> bool:
         """Start a claim's journal. False: it was opened or revoked before, or `epoch` is not the live one."""
@@ -54,3 +64,139 @@ class ClaimJournal(Protocol):
 
     def close(self, claim: str) -> None:
         """Its outcomes are committed: forget it soon. A claim that was revoked stays so."""
+
+
+class Journal:
+    """The `ClaimJournal` in Redis. One round trip a call; the client never repeats one."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self._script = script(client, "journal")
+
+    def open(self, claim: str, worker: str, epoch: str) -> bool:
+        """See `ClaimJournal`."""
+        return bool(self._run("open", claim, worker, epoch))
+
+    def begin(self, claim: str, job_id: int, at: float) -> None:
+        """See `ClaimJournal`."""
+        self.advance(claim, None, (job_id, at))
+
+    def dot(self, claim: str, job_id: int) -> bool:
+        """See `ClaimJournal`."""
+        return bool(self._run("dot", claim, job_id))
+
+    def reply(self, claim: str, job_id: int, detail: str) -> None:
+        """See `ClaimJournal`."""
+        self.advance(claim, (job_id, detail), None)
+
+    def advance(self, claim: str, replied: tuple[int, str] | None, begin: tuple[int, float] | None) -> None:
+        """See `ClaimJournal`."""
+        notes: list[str | int] = []
+        if replied:
+            notes += ["reply", replied[0], f"reply:{replied[1]}"]
+        if begin:
+            notes += ["begin", begin[0], f"begun:{begin[1]:.6f}"]
+        if notes:
+            self._run("record", claim, *notes)
+
+    def revoke(self, claim: str, epoch: str) -> Traces:
+        """See `ClaimJournal`."""
+        flat: list[str] = self._run("revoke", claim, epoch)
+        entries = dict(zip(flat[::2], flat[1::2], strict=True))
+        return _traces(entries, complete=entries["complete"] == "1")
+
+    def close(self, claim: str) -> None:
+        """See `ClaimJournal`."""
+        self._run("close", claim)
+
+    def _run(self, act: str, claim: str, *args: str | int) -> Any:
+        keys = [f"postfleet:journal:{claim}", OPEN_CLAIMS_KEY, EPOCH_KEY]
+        with pipe_errors():
+            return self._script(keys=keys, args=[act, claim, *args])
+
+
+class MemoryJournal:
+    """The twin of `Journal`, on a `MemoryEpoch`."""
+
+    def __init__(self, epoch: MemoryEpoch) -> None:
+        self._epoch = epoch
+
+    def open(self, claim: str, worker: str, epoch: str) -> bool:
+        """See `ClaimJournal`."""
+        with self._epoch.lock:
+            if claim in self._journals or self._epoch.current() != epoch:
+                return False
+            self._journals[claim] = {"state": "open", "worker": worker, "epoch": epoch}
+            self._opened[claim] = True
+            return True
+
+    def begin(self, claim: str, job_id: int, at: float) -> None:
+        """See `ClaimJournal`."""
+        self.advance(claim, None, (job_id, at))
+
+    def dot(self, claim: str, job_id: int) -> bool:
+        """See `ClaimJournal`."""
+        with self._epoch.lock:
+            journal = self._if_open(claim)
+            if journal is None or journal["epoch"] != self._epoch.current():
+                return False
+            journal[str(job_id)] = "dot"
+            return True
+
+    def reply(self, claim: str, job_id: int, detail: str) -> None:
+        """See `ClaimJournal`."""
+        self.advance(claim, (job_id, detail), None)
+
+    def advance(self, claim: str, replied: tuple[int, str] | None, begin: tuple[int, float] | None) -> None:
+        """See `ClaimJournal`."""
+        with self._epoch.lock:
+            journal = self._if_open(claim)
+            if journal is None:
+                return
+            if replied:
+                journal[str(replied[0])] = f"reply:{replied[1]}"
+            if begin:
+                journal.setdefault(str(begin[0]), f"begun:{begin[1]:.6f}")
+
+    def revoke(self, claim: str, epoch: str) -> Traces:
+        """See `ClaimJournal`."""
+        with self._epoch.lock:
+            journal = self._journals.get(claim)
+            if journal is None or journal["state"] != "revoked":
+                kept = claim not in self._opened if journal is None else journal["epoch"] == epoch
+                complete = kept and self._epoch.current() == epoch
+                journal = {**(journal or {}), "state": "revoked", "complete": "1" if complete else "0"}
+                self._journals[claim] = journal
+                self._opened.pop(claim, None)
+            return _traces(journal, complete=journal["complete"] == "1")
+
+    def close(self, claim: str) -> None:
+        """See `ClaimJournal`."""
+        with self._epoch.lock:
+            if (journal := self._if_open(claim)) is not None:
+                journal["state"] = "closed"
+            self._opened.pop(claim, None)
+
+    def lose(self, claim: str) -> None:
+        """As DEL of the claim's key."""
+        self._journals.pop(claim, None)
+
+    @property
+    def _journals(self) -> dict[str, dict[str, str]]:
+        return self._epoch.room("journal")
+
+    @property
+    def _opened(self) -> dict[str, bool]:
+        return self._epoch.room("journals")
+
+    def _if_open(self, claim: str) -> dict[str, str] | None:
+        journal = self._journals.get(claim)
+        return journal if journal and journal["state"] == "open" else None
+
+
+def _traces(entries: Mapping[str, str], *, complete: bool) -> Traces:
+    known = {}
+    for key, value in entries.items():
+        if key.isdigit():
+            phase, _, detail = value.partition(":")
+            known[int(key)] = Trace(phase, detail, complete)
+    return Traces(complete, known)

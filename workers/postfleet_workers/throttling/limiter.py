@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from postfleet_workers.throttling.gcra import SECOND_US, admit, bucket, reckon
 from postfleet_workers.throttling.limits import Limit
 
 # The bound while Redis has been emptied and the relay has not noticed yet: nothing goes out (fail closed).
@@ -44,3 +45,24 @@ class Limiter(Protocol):
 
     def give_back(self, limits: Sequence[Limit], n: int) -> None:
         """Return `n` unused permits of an earlier `acquire` with these limits."""
+
+
+def judge(
+    limits: Sequence[Limit], n: int, tats: Mapping[str, int], since: int | None, now: int, until: int
+) -> Admission:
+    """How many of `n` the limits permit until `until`, given what is stored of each by key. Pure; times in us."""
+    if not limits or n <= 0:
+        return Admission(max(n, 0))
+    buckets = [bucket(limit.count, limit.window_seconds) for limit in limits]
+    reckoned = [reckon(tats.get(limit.key), since, now, of) for limit, of in zip(limits, buckets, strict=True)]
+    verdict = admit(reckoned, buckets, n, until)
+    if verdict.bound is None or verdict.retry_us is None:
+        return Admission(n)
+    return Admission(verdict.granted, verdict.retry_us / SECOND_US, limits[verdict.bound].name)
+
+
+def refuse(limits: Sequence[Limit], n: int, now: int) -> Admission:
+    """The answer while there is no live epoch: whatever has a limit waits a second."""
+    if not limits or n <= 0:
+        return Admission(max(n, 0))
+    return Admission(0, (now + SECOND_US) / SECOND_US, NO_EPOCH)

@@ -1,0 +1,2 @@
+-- KEYS: epoch. Returns the live epoch or ''.
+return live_epoch(KEYS[1]) or ''

@@ -1,0 +1,105 @@
+"""The twins of `redis`: limits and session leases within one process, on a `MemoryEpoch`, by the same arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from postfleet_workers.epoch import MemoryEpoch
+from postfleet_workers.throttling.gcra import SECOND_US, bucket, reckon
+from postfleet_workers.throttling.limiter import Admission, judge, refuse
+from postfleet_workers.throttling.limits import Limit
+
+
+class MemoryLimiter:
+    """A `Limiter` for tests and simulations. It remembers limits for ever, where Redis forgets unused ones."""
+
+    def __init__(self, epoch: MemoryEpoch) -> None:
+        self._epoch = epoch
+
+    def acquire(self, limits: Sequence[Limit], n: int) -> Admission:
+        """See `Limiter`."""
+        with self._epoch.lock:
+            now = self._now()
+            if self._epoch.current() is None:
+                return refuse(limits, n, now)
+            admission = judge(limits, n, self._tats, self._since(), now, now)
+            if admission.granted > 0:
+                self._take(limits, admission.granted, now)
+            return admission
+
+    def peek_many(self, asks: Sequence[tuple[Sequence[Limit], int]], horizon_seconds: float) -> list[Admission]:
+        """See `Limiter`."""
+        with self._epoch.lock:
+            now = self._now()
+            if self._epoch.current() is None:
+                return [refuse(limits, n, now) for limits, n in asks]
+            until = now + round(horizon_seconds * SECOND_US)
+            return [judge(limits, n, self._tats, self._since(), now, until) for limits, n in asks]
+
+    def give_back(self, limits: Sequence[Limit], n: int) -> None:
+        """See `Limiter`."""
+        with self._epoch.lock:
+            for limit in limits if n > 0 else ():
+                if limit.key in self._tats:
+                    self._tats[limit.key] -= n * bucket(limit.count, limit.window_seconds).interval_us
+
+    def _take(self, limits: Sequence[Limit], n: int, now: int) -> None:
+        for limit in limits:
+            of = bucket(limit.count, limit.window_seconds)
+            tat = reckon(self._tats.get(limit.key), self._since(), now, of)
+            self._tats[limit.key] = tat + n * of.interval_us
+
+    @property
+    def _tats(self) -> dict[str, int]:
+        return self._epoch.room("limits")
+
+    def _now(self) -> int:
+        return round(self._epoch.clock() * SECOND_US)
+
+    def _since(self) -> int | None:
+        return None if self._epoch.since is None else round(self._epoch.since * SECOND_US)
+
+
+class MemorySessions:
+    """A `SessionLeases` for tests and simulations."""
+
+    def __init__(self, epoch: MemoryEpoch, lease_seconds: float = 30.0) -> None:
+        self.lease_seconds = lease_seconds
+        self._epoch = epoch
+
+    def acquire(self, node: str, maximum: int, session_id: str) -> bool:
+        """See `SessionLeases`."""
+        with self._epoch.lock:
+            now, leases = self._epoch.clock(), self._leases(node)
+            for lapsed in [session for session, until in leases.items() if until <= now]:
+                del leases[lapsed]
+            if session_id not in leases and (self._registering(now) or len(leases) >= maximum):
+                return False
+            leases[session_id] = now + self.lease_seconds
+            return True
+
+    def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        """See `SessionLeases`."""
+        with self._epoch.lock:
+            now, lapsed = self._epoch.clock(), []
+            registering = self._registering(now)
+            for node, session_id in sessions:
+                leases = self._leases(node)
+                if registering or session_id in leases:
+                    leases[session_id] = now + self.lease_seconds
+                else:
+                    lapsed.append((node, session_id))
+            return lapsed
+
+    def release(self, node: str, session_id: str) -> None:
+        """See `SessionLeases`."""
+        with self._epoch.lock:
+            self._leases(node).pop(session_id, None)
+
+    def _leases(self, node: str) -> dict[str, float]:
+        leases: dict[str, float] = self._epoch.room("sessions").setdefault(node, {})
+        return leases
+
+    def _registering(self, now: float) -> bool:
+        since = self._epoch.since
+        return self._epoch.current() is None or (since is not None and now < since + self.lease_seconds)
