@@ -86,4 +86,3 @@ class EventReason(StrEnum):
     SIGNAL_RESTORED = "SignalRestored"
     INVALID_SPEC = "InvalidSpec"
     APPLY_FAILED = "ApplyFailed"
-    SCALE_FAILED = "ScaleFailed"

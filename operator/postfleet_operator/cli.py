@@ -1,0 +1,60 @@
+"""The command `postfleet-operator`. Errors are one line each; exit code 2 for bad input, 1 for a failure."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from postfleet_operator import definitions
+from postfleet_operator.errors import InputError, OperatorError
+from postfleet_operator.manifests import load
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="postfleet", prog_name="postfleet-operator")
+def cli() -> None:
+    """Run pools of workers on Kubernetes and scale them on the real backlog."""
+
+
+@cli.command("crds")
+def print_crds() -> None:
+    """Print the CustomResourceDefinitions: postfleet-operator crds | kubectl apply --server-side -f -."""
+    click.echo(definitions.text(), nl=False)
+
+
+@cli.command()
+@click.option(
+    "-f",
+    "--filename",
+    "paths",
+    multiple=True,
+    required=True,
+    metavar="FILE|DIR",
+    type=click.Path(path_type=Path),
+    help="Manifests to check; a folder stands for its YAML files. May be given several times.",
+)
+def check(paths: tuple[Path, ...]) -> None:
+    """Check manifests of JobPools, SendingNodes and Secrets without a cluster."""
+    found = load(paths)
+    count = len(found.pools) + len(found.nodes) + len(found.secrets)
+    click.echo(f"{count} manifest{'' if count == 1 else 's'} ok")
+
+
+def main() -> None:
+    """Entry point: like click's own, but usage errors are one line too."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        click.echo(f"postfleet-operator: {error.format_message()}", err=True)
+        sys.exit(error.exit_code)
+    except InputError as error:
+        click.echo(str(error), err=True)
+        sys.exit(2)
+    except OperatorError as error:
+        click.echo(f"postfleet-operator: {error}", err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
