@@ -90,7 +90,7 @@ def say(message: str) -> None:
 
 
 def _usage(error: click.ClickException) -> str:
-    message = error.format_message()
+    message = error.format_message().rstrip(".")
     ctx = getattr(error, "ctx", None)
     return f"{message} (see `{ctx.command_path} --help`)" if ctx else message
 

@@ -1,0 +1,97 @@
+"""What people look at: jobs, tenants and sending nodes, as plain rows. Reads only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+# Newest first: with a limit, what happened lately is what one looks for.
+JOBS = text("""
+SELECT id, type, queue, tenant, batch, route, state, attempt, max_attempts, snoozes, priority, run_at, expires_at,
+       args, unique_key, claimed_by, claimed_at, cancel_requested, last_error, created_at, finished_at
+FROM jobs
+WHERE (CAST(:state AS text) IS NULL OR state = :state) AND (CAST(:queue AS text) IS NULL OR queue = :queue)
+  AND (CAST(:type AS text) IS NULL OR type = :type) AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
+ORDER BY id DESC LIMIT :limit
+""")
+JOB = text("""
+SELECT j.*, e.id AS email_id, e.status AS email_status
+FROM jobs j LEFT JOIN emails e ON e.job_id = j.id WHERE j.id = :id
+""")
+ATTEMPTS = text("""
+SELECT attempt, publication, worker, outcome, error, fenced, started_at, finished_at
+FROM job_attempts WHERE job_id = :id ORDER BY id
+""")
+STATS = text("SELECT queue, state, count(*) AS count FROM jobs GROUP BY queue, state ORDER BY queue, state")
+TENANTS = text("""
+SELECT name, weight, per_minute, per_day, paused, created_at FROM tenants ORDER BY name
+""")
+NODES = text("""
+SELECT n.name, n.spec, n.paused, n.updated_at, coalesce(s.minute, 0) AS sent_minute, coalesce(s.hour, 0) AS sent_hour,
+       coalesce(s.day, 0) AS sent_day
+FROM sending_nodes n LEFT JOIN (
+    SELECT node, count(*) FILTER (WHERE finished_at > postfleet_now() - interval '1 minute') AS minute,
+           count(*) FILTER (WHERE finished_at > postfleet_now() - interval '1 hour') AS hour, count(*) AS day
+    FROM email_attempts WHERE outcome = 'sent' AND finished_at > postfleet_now() - interval '1 day' GROUP BY node
+) s ON s.node = n.name
+ORDER BY n.name
+""")
+
+Row = dict[str, Any]
+
+
+def jobs(
+    connection: Connection,
+    *,
+    state: str | None = None,
+    queue: str | None = None,
+    job_type: str | None = None,
+    tenant: str | None = None,
+    limit: int = 100,
+) -> list[Row]:
+    """The newest jobs that fit every filter given."""
+    parameters = {"state": state, "queue": queue, "type": job_type, "tenant": tenant, "limit": limit}
+    return [dict(row) for row in connection.execute(JOBS, parameters).mappings()]
+
+
+def job(connection: Connection, job_id: int) -> Row | None:
+    """Everything about one job: its row, its email if it has one, and its failed attempts under `attempts`."""
+    row = connection.execute(JOB, {"id": job_id}).mappings().first()
+    if row is None:
+        return None
+    attempts = connection.execute(ATTEMPTS, {"id": job_id}).mappings()
+    return {**row, "attempts": [dict(attempt) for attempt in attempts]}
+
+
+def stats(connection: Connection) -> list[Row]:
+    """Counts by queue and state."""
+    return [dict(row) for row in connection.execute(STATS).mappings()]
+
+
+def tenants(connection: Connection) -> list[Row]:
+    """Every tenant."""
+    return [dict(row) for row in connection.execute(TENANTS).mappings()]
+
+
+def nodes(connection: Connection) -> list[Row]:
+    """Every sending node, with what it sent in the last minute, hour and day."""
+    return [_node(dict(row)) for row in connection.execute(NODES).mappings()]
+
+
+def _node(row: Row) -> Row:
+    spec = row.pop("spec")
+    smtp, limits = spec.get("smtp", {}), spec.get("limits", {})
+    return {
+        "name": row["name"],
+        "host": f"{smtp.get('host')}:{smtp.get('port')}",
+        "tls": smtp.get("tls"),
+        "domain": spec.get("identity", {}).get("domain"),
+        "limits": {name: value for name, value in limits.items() if value is not None},
+        "tenants": spec.get("tenants", []),
+        "paused": row["paused"],
+        "sent_minute": row["sent_minute"],
+        "sent_hour": row["sent_hour"],
+        "sent_day": row["sent_day"],
+        "updated_at": row["updated_at"],
+    }
