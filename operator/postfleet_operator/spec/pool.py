@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, field_validator, model_validator
 
 from postfleet_operator.spec import names
 from postfleet_operator.spec.model import Metadata, Model, parse
@@ -47,7 +47,11 @@ def _quantity(value: object) -> object:
     return value
 
 
-Quantity = Annotated[int | str, BeforeValidator(_quantity)]
+Quantity = Annotated[
+    int | str,
+    BeforeValidator(_quantity),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": names.QUANTITY}),
+]
 
 
 class Mode(StrEnum):

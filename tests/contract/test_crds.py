@@ -1,0 +1,313 @@
+"""The CRDs, the pydantic specs, the status that is written and the chart say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from postfleet_operator import definitions, reasons
+from postfleet_operator.cluster import Workload
+from postfleet_operator.conditions import Facts
+from postfleet_operator.conditions import compose as compose_conditions
+from postfleet_operator.errors import InvalidManifest
+from postfleet_operator.scaling.decide import decide, first_state
+from postfleet_operator.scaling.values import Bottleneck, Sample, Signal, Source
+from postfleet_operator.spec import API_VERSION, NodeSpec, PoolSpec, parse_node, parse_pool
+from postfleet_operator.spec.model import Model
+from postfleet_operator.spec.node import Tls
+from postfleet_operator.status import compose
+
+ROOT = Path(__file__).parents[2]
+CRDS = {
+    "JobPool": yaml.safe_load((ROOT / "crds/jobpools.yaml").read_text()),
+    "SendingNode": yaml.safe_load((ROOT / "crds/sendingnodes.yaml").read_text()),
+}
+SPECS: dict[str, type[Model]] = {"JobPool": PoolSpec, "SendingNode": NodeSpec}
+KINDS = sorted(CRDS)
+# What both JSON Schema (as pydantic writes it) and a structural schema call by the same name.
+FACTS = frozenset(
+    {"type", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "maxProperties", "pattern"}
+)
+
+
+def schema(kind: str) -> dict[str, Any]:
+    [version] = CRDS[kind]["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]
+
+
+def crd_facts(node: dict[str, Any], path: str = "spec") -> dict[str, dict[str, Any]]:
+    """Every field of a structural schema: its type, bounds, spelling, values, default and required fields."""
+    facts = {key: value for key, value in node.items() if key in FACTS or key in {"enum", "default"}}
+    if node.get("x-kubernetes-int-or-string"):
+        facts |= {"type": "quantity"}
+    if "properties" in node:
+        facts["required"] = sorted(node.get("required", []))
+    found = {path: facts}
+    for name, child in node.get("properties", {}).items():
+        found |= crd_facts(child, f"{path}.{name}")
+    if "items" in node:
+        found |= crd_facts(node["items"], f"{path}[]")
+    if "additionalProperties" in node:
+        found |= crd_facts(node["additionalProperties"], f"{path}{{}}")
+    return found
+
+
+def spec_facts(node: dict[str, Any], defs: dict[str, Any], path: str = "spec") -> dict[str, dict[str, Any]]:
+    """The same of pydantic's JSON schema."""
+    default = {"default": node["default"]} if node.get("default") is not None else {}
+    if "anyOf" in node:
+        kinds = [option for option in node["anyOf"] if option.get("type") != "null"]
+        if [option.get("type") for option in kinds] == ["integer", "string"]:
+            return {path: {"type": "quantity", "pattern": node["pattern"]}}
+        [only] = kinds
+        return spec_facts({**only, **default}, defs, path)
+    if "$ref" in node:
+        node = {**defs[node["$ref"].rsplit("/", 1)[1]], **default}
+    facts = {key: value for key, value in node.items() if key in FACTS or key == "enum"} | default
+    if node.get("type") == "object" and "properties" in node:
+        facts["required"] = sorted(node.get("required", []))
+        assert node["additionalProperties"] is False, f"{path} would take unknown fields"
+    found = {path: facts}
+    for name, child in node.get("properties", {}).items():
+        found |= spec_facts(child, defs, f"{path}.{name}")
+    if "items" in node:
+        found |= spec_facts(node["items"], defs, f"{path}[]")
+    if isinstance(node.get("additionalProperties"), dict):
+        found |= spec_facts(node["additionalProperties"], defs, f"{path}{{}}")
+    return found
+
+
+def without_object_defaults(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """An object's default is compared by its effect (see `defaulted`): `{}` in a CRD is filled in from below."""
+    return {
+        path: {key: value for key, value in fact.items() if key != "default" or fact["type"] != "object"}
+        for path, fact in facts.items()
+    }
+
+
+def defaulted(node: dict[str, Any], value: Any) -> Any:
+    """What the API server makes of `value`: defaults filled in from the outside inwards."""
+    if isinstance(value, dict):
+        value = dict(value)
+        for name, child in node.get("properties", {}).items():
+            if name not in value and "default" in child:
+                value[name] = child["default"]
+            if name in value:
+                value[name] = defaulted(child, value[name])
+    if isinstance(value, list):
+        return [defaulted(node["items"], item) for item in value]
+    return value
+
+
+def walk(node: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    yield path, node
+    for name, child in node.get("properties", {}).items():
+        yield from walk(child, f"{path}.{name}")
+    for key, mark in (("items", "[]"), ("additionalProperties", "{}")):
+        if key in node:
+            yield from walk(node[key], path + mark)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_has_the_same_type_bounds_default_and_requirement_in_both(kind: str) -> None:
+    own = SPECS[kind].model_json_schema(by_alias=True)
+    assert without_object_defaults(crd_facts(schema(kind)["properties"]["spec"])) == without_object_defaults(
+        spec_facts(own, own.get("$defs", {}))
+    )
+
+
+MINIMAL = {
+    "JobPool": {"queues": ["a"]},
+    "SendingNode": {"smtp": {"host": "mx.example.com"}, "identity": {"domain": "example.com"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec"),
+    [
+        *MINIMAL.items(),
+        ("JobPool", {"queues": ["a"], "autoscaling": {}, "worker": {"env": [{"name": "A"}], "envFrom": []}}),
+        ("JobPool", {"queues": ["a"], "worker": {"envFrom": [{"secretRef": {"name": "s"}}], "resources": {}}}),
+        ("SendingNode", {**MINIMAL["SendingNode"], "limits": {"perMinute": 3}, "tenants": ["t"]}),
+    ],
+)
+def test_the_api_server_and_the_parser_fill_in_the_same_defaults(kind: str, spec: dict[str, Any]) -> None:
+    parsed = SPECS[kind].model_validate_json(json.dumps(spec), by_alias=True, by_name=False)
+    assert parsed.model_dump(mode="json", exclude_none=True) == defaulted(schema(kind)["properties"]["spec"], spec)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_field_is_explained(kind: str) -> None:
+    for path, node in walk(schema(kind), kind):
+        text = node.get("description", "")
+        assert text[:1].isupper(), f"{path} has no description"
+        assert text.endswith("."), f"{path}: its description is no sentence"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_schema_is_structural(kind: str) -> None:
+    for path, node in walk(schema(kind), kind):
+        assert "type" in node or node.get("x-kubernetes-int-or-string"), f"{path} has no type"
+        assert not {"$ref", "oneOf", "allOf", "not"} & node.keys(), f"{path} uses what a structural schema may not"
+        assert node.get("additionalProperties") is not True, f"{path} takes anything"
+        assert set(node.get("required", [])) <= node.get("properties", {}).keys(), path
+        if node.get("type") == "array" and path.split(".")[1:2] == ["spec"]:
+            assert "maxItems" in node, f"{path}: lists without a bound make CEL rules too dear"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_names_follow_the_conventions(kind: str) -> None:
+    spec = CRDS[kind]["spec"]
+    names = spec["names"]
+    [version] = spec["versions"]
+    assert CRDS[kind]["metadata"]["name"] == f"{names['plural']}.{spec['group']}"
+    assert (names["kind"], spec["scope"], names["categories"]) == (kind, "Namespaced", ["postfleet"])
+    assert names["shortNames"] == {"JobPool": ["jp"], "SendingNode": ["sn"]}[kind]
+    assert f"{spec['group']}/{version['name']}" == API_VERSION
+    assert "status" in version["subresources"]
+
+
+def test_a_pool_has_a_scale_subresource_whose_paths_exist() -> None:
+    [version] = CRDS["JobPool"]["spec"]["versions"]
+    fields = {path.removeprefix("JobPool") for path, _ in walk(schema("JobPool"), "JobPool")}
+    assert set(version["subresources"]["scale"].values()) <= fields
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_printer_columns_show_fields_that_exist(kind: str) -> None:
+    [version] = CRDS[kind]["spec"]["versions"]
+    fields = dict(walk(schema(kind), ""))
+    for column in version["additionalPrinterColumns"]:
+        if not column["jsonPath"].startswith(".metadata"):
+            assert fields[column["jsonPath"]]["type"] == column["type"], column
+
+
+ENV = "JobPool.spec.worker.env"
+# What breaks each CEL rule, by the rule's place and the start of its message. pydantic must say the same words.
+BROKEN: dict[tuple[str, str], dict[str, Any]] = {
+    ("JobPool", "metadata.name must be"): {"metadata": {"name": "x" * 51}},
+    ("JobPool.spec.queues", "queues must differ"): {"spec": {"queues": ["a", "a"]}},
+    ("JobPool.spec.queues", "a queue may not end in .msgs"): {"spec": {"queues": ["a.msgs"]}},
+    (ENV, "the operator sets POSTFLEET_POOL"): {
+        "spec": {"queues": ["a"], "worker": {"env": [{"name": "POSTFLEET_NODE", "value": "x"}]}}
+    },
+    (f"{ENV}[]", "give value or valueFrom"): {
+        "spec": {
+            "queues": ["a"],
+            "worker": {"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]},
+        }
+    },
+    (f"{ENV}[].valueFrom", "give exactly one of"): {
+        "spec": {"queues": ["a"], "worker": {"env": [{"name": "A", "valueFrom": {}}]}}
+    },
+    ("JobPool.spec.worker.envFrom[]", "give exactly one of"): {"spec": {"queues": ["a"], "worker": {"envFrom": [{}]}}},
+    ("JobPool.spec.autoscaling", "minReplicas must not exceed"): {
+        "spec": {"queues": ["a"], "autoscaling": {"minReplicas": 21}}
+    },
+    ("SendingNode", "metadata.name must be"): {"metadata": {"name": "Acme"}},
+    ("SendingNode", "a node may not be named"): {"metadata": {"name": "msgs"}},
+}
+
+
+def rules() -> list[tuple[str, dict[str, str]]]:
+    return [
+        (path, rule)
+        for kind in KINDS
+        for path, node in walk(schema(kind), kind)
+        for rule in node.get("x-kubernetes-validations", [])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"), rules(), ids=lambda value: value if isinstance(value, str) else value["message"]
+)
+def test_every_cel_rule_is_a_validator_too_and_speaks_the_same_words(path: str, rule: dict[str, str]) -> None:
+    [broken] = [part for (at, start), part in BROKEN.items() if at == path and rule["message"].startswith(start)]
+    kind = path.split(".")[0]
+    manifest = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "x"}, "spec": MINIMAL[kind], **broken}
+    with pytest.raises(InvalidManifest) as caught:
+        (parse_pool if kind == "JobPool" else parse_node)(manifest)
+    assert rule["message"] in str(caught.value)
+
+
+def test_the_table_of_broken_manifests_names_no_rule_that_is_gone() -> None:
+    assert len(BROKEN) == len(rules())
+
+
+def test_unique_keys_of_lists_are_validators_too() -> None:
+    keyed = {path for kind in KINDS for path, node in walk(schema(kind), kind) if node.get("x-kubernetes-list-type")}
+    assert {path for path in keyed if ".spec" in path} == {"JobPool.spec.worker.env", "SendingNode.spec.tenants"}
+    pool = {"queues": ["a"], "worker": {"env": [{"name": "A"}, {"name": "A"}]}}
+    with pytest.raises(InvalidManifest, match="A: names of environment variables must differ"):
+        parse_pool({"apiVersion": API_VERSION, "kind": "JobPool", "metadata": {"name": "x"}, "spec": pool})
+    node = {**MINIMAL["SendingNode"], "tenants": ["t", "t"]}
+    with pytest.raises(InvalidManifest, match="tenants must differ from each other: t"):
+        parse_node({"apiVersion": API_VERSION, "kind": "SendingNode", "metadata": {"name": "x"}, "spec": node})
+
+
+def conforms(node: dict[str, Any], value: Any, path: str = "status") -> None:
+    match node["type"]:
+        case "object":
+            assert set(value) <= node["properties"].keys(), (
+                f"{path}: {set(value) - node['properties'].keys()} would be pruned"
+            )
+            assert set(node.get("required", [])) <= set(value), path
+            for name, item in value.items():
+                conforms(node["properties"][name], item, f"{path}.{name}")
+        case "array":
+            for item in value:
+                conforms(node["items"], item, f"{path}[]")
+        case "integer":
+            assert type(value) is int, path
+        case "string":
+            assert type(value) is str, path
+            assert value in node.get("enum", [value]), path
+            if node.get("format") == "date-time":
+                assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value), path
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_the_status_that_is_written_is_the_status_of_the_crd(source: Source) -> None:
+    pool = parse_pool(
+        {"apiVersion": API_VERSION, "kind": "JobPool", "metadata": {"name": "x"}, "spec": MINIMAL["JobPool"]}
+    )
+    signal = Signal(source, "why", ready=12_000, throttled=3, throttled_by={"tenant a": 3}, oldest_seconds=1.6)
+    sample = Sample(signal, replicas=2, ready=1, starting=1)
+    decision = decide(sample, pool.spec, first_state(2, 0.0), 5.0)
+    facts = Facts(1, pool.spec, Workload(True, 2, 1, 2), signal, decision)
+    conforms(schema("JobPool")["properties"]["status"], compose(pool, facts, 5.0))
+    assert len(compose_conditions(facts, [], 0.0)) == len(reasons.ConditionType)
+
+
+def test_enums_are_the_code_s_own() -> None:
+    fields = dict(walk(schema("JobPool"), "JobPool"))
+    assert fields["JobPool.status.bottleneck"]["enum"] == list(Bottleneck)
+    assert fields["JobPool.status.lastDecision.reason"]["enum"] == list(reasons.DecisionReason)
+    assert fields["JobPool.status.lastDecision.inputs.source"]["enum"] == list(Source)
+    assert fields["JobPool.status.conditions[].type"]["enum"] == list(reasons.ConditionType)
+    assert dict(walk(schema("SendingNode"), "S"))["S.spec.smtp.tls"]["enum"] == list(Tls)
+
+
+@pytest.mark.parametrize("name", definitions.FILES)
+def test_the_chart_s_templates_are_the_crds_kept_on_uninstall(name: str) -> None:
+    own = (ROOT / "crds" / name).read_text()
+    kept = re.sub(r"(?m)^  name: .*$", r"\g<0>\n  annotations:\n    helm.sh/resource-policy: keep", own, count=1)
+    assert "{{" not in own
+    chart = ROOT / "helm/postfleet-crds/templates" / name
+    assert chart.read_text() == kept, f"write it anew: cp crds/{name} {chart} and add the annotation"
+
+
+def test_the_chart_has_the_version_of_the_distribution() -> None:
+    chart = yaml.safe_load((ROOT / "helm/postfleet-crds/Chart.yaml").read_text())
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+
+
+def test_the_command_prints_them_all() -> None:
+    assert [crd["spec"]["names"]["kind"] for crd in yaml.safe_load_all(definitions.text())] == KINDS
