@@ -12,6 +12,7 @@ import pytest
 import redis
 from sqlalchemy import Engine
 
+from fleet import Fleet
 from postfleet_local.stack import Postgres, Valkey
 from postfleet_workers.store.migrate import upgrade
 from postfleet_workers.store.session import engine_for
@@ -81,3 +82,25 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
     client.flushall()
     yield client
     client.close()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, engine: Engine, database_url: str, redis_url: str, redis_client: redis.Redis) -> Iterator[Fleet]:
+    """Real `postfleet` processes, with short leases."""
+    fleet = Fleet(
+        tmp_path,
+        engine,
+        {
+            "POSTFLEET_DATABASE_URL": database_url,
+            "POSTFLEET_REDIS_URL": redis_url,
+            "POSTFLEET_JOB_MODULES": "probe_jobs",
+            "PYTHONPATH": str(Path(__file__).parent),
+            "POSTFLEET_LEASE_SECONDS": "3",
+            "POSTFLEET_PUBLICATION_SECONDS": "6",
+            "POSTFLEET_RELAY_POLL_SECONDS": "0.2",
+            "POSTFLEET_BACKOFF_BASE_SECONDS": "0.2",
+            "POSTFLEET_START_WAIT_SECONDS": "10",
+        },
+    )
+    yield fleet
+    fleet.close()

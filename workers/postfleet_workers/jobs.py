@@ -8,7 +8,7 @@ back unbegun.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -150,7 +150,7 @@ class Run(Protocol):
 class Perform(Protocol):
     """Runs a bundle: yields one outcome per job, in the order of `jobs`."""
 
-    def __call__(self, jobs: Sequence[Job], run: Run) -> Iterator[Outcome]:
+    def __call__(self, jobs: Sequence[Job], run: Run) -> Generator[Outcome, None, None]:
         """See the module's first lines."""
 
 
@@ -168,6 +168,7 @@ class JobType:
         retry_queue: where a failed or deferred job waits; jobs of the first queue stay where they are.
         settle: called in the transaction that writes the outcomes, with every settled job of the bundle.
         recover: what became of a job whose worker is gone, from its journal; None puts it back to be run again.
+        close: releases what the type holds in this process (connections).
     """
 
     name: str
@@ -179,6 +180,7 @@ class JobType:
     retry_queue: str | None = None
     settle: Callable[[Any, Sequence[Settled]], None] | None = None
     recover: Callable[[Job, Trace], Outcome | None] | None = None
+    close: Callable[[], None] | None = None
 
 
 class Registry:
@@ -198,6 +200,12 @@ class Registry:
         """The type of that name, if known."""
         return self._types.get(name)
 
+    def close(self) -> None:
+        """Release what the types hold in this process."""
+        for job_type in self:
+            if job_type.close:
+                job_type.close()
+
     def get(self, name: str) -> JobType:
         """The type of that name.
 
@@ -213,7 +221,7 @@ class Registry:
 def each(perform_one: Callable[[Job, Run], Outcome]) -> Perform:
     """Make a `perform` of a function that handles one job."""
 
-    def perform(jobs: Sequence[Job], run: Run) -> Iterator[Outcome]:
+    def perform(jobs: Sequence[Job], run: Run) -> Generator[Outcome, None, None]:
         for job in jobs:
             yield perform_one(job, run)
 

@@ -31,8 +31,8 @@ SOCKET_TIMEOUT_SECONDS = 5.0
 HEALTH_CHECK_SECONDS = 15
 
 
-def connect(redis_url: str) -> redis.Redis:
-    """A client that decodes replies, waits at most 5 s for one and never repeats a call. Connects when first used.
+def connect(redis_url: str, *, decode: bool = True) -> redis.Redis:
+    """A client that decodes replies (unless told not to), waits at most 5 s for one and never repeats a call. Connects when first used.
 
     Raises:
         InputError: the URL is no Redis URL.
@@ -40,7 +40,7 @@ def connect(redis_url: str) -> redis.Redis:
     try:
         return redis.Redis.from_url(
             redis_url,
-            decode_responses=True,
+            decode_responses=decode,
             socket_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
             socket_keepalive=True,

@@ -14,14 +14,15 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="POSTFLEET_", frozen=True, extra="ignore")
 
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
-    redis_url: str = Field(
-        description="Redis or Valkey, as redis://host:port/db; a database of Postfleet's own."
-    )
+    redis_url: str = Field(description="Redis or Valkey, as redis://host:port/db; a database of Postfleet's own.")
     replica: str = Field("", description="Name of this replica (the pod's name); default: the host's name.")
     pool: str = Field("", description="JobPool that this worker belongs to.")
     node: str = Field("shared", description="Sending node served, or `shared`.")
     credentials_dir: Path | None = Field(
         None, description="Folder with `<node>.username` and `<node>.password`; re-read on change."
+    )
+    job_modules: str = Field(
+        "", description="Modules with job types of your own, comma-separated; each offers job_types(services)."
     )
     lease_seconds: float = Field(60.0, gt=0, description="A worker silent for longer is dead; its jobs come back.")
     publication_seconds: float = Field(
@@ -47,15 +48,9 @@ class Settings(BaseSettings):
     deferral_base_seconds: float = Field(300.0, gt=0, description="First wait after an SMTP 4xx; doubles each time.")
     deferral_max_age_seconds: float = Field(432_000.0, gt=0, description="A mail deferred for this long bounces.")
     backoff_base_seconds: float = Field(15.0, gt=0, description="First wait after a failed attempt; doubles each time.")
-    session_lease_seconds: float = Field(
-        30.0, gt=0, description="Lease of one SMTP session of a node's limit."
-    )
+    session_lease_seconds: float = Field(30.0, gt=0, description="Lease of one SMTP session of a node's limit.")
     smtp_timeout_seconds: float = Field(300.0, gt=0, description="Wait for an SMTP reply before the final dot.")
-    dot_timeout_seconds: float = Field(
-        600.0, gt=0, description="Wait for the reply to the final dot (RFC 5321)."
-    )
-    start_wait_seconds: float = Field(
-        30.0, ge=0, description="How long to wait for PostgreSQL and Redis at start."
-    )
+    dot_timeout_seconds: float = Field(600.0, gt=0, description="Wait for the reply to the final dot (RFC 5321).")
+    start_wait_seconds: float = Field(30.0, ge=0, description="How long to wait for PostgreSQL and Redis at start.")
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json outside a terminal by default.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level written.")

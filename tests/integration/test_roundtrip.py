@@ -1,0 +1,37 @@
+"""Jobs through a real relay and real workers."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine
+
+from fleet import Fleet
+from postfleet_workers.enqueue import enqueue, enqueue_many
+from postfleet_workers.jobs import NewJob
+
+
+def test_every_job_runs_once(fleet: Fleet, engine: Engine, redis_client) -> None:
+    fleet.relay()
+    fleet.worker("priority-high,probe", threads=8)
+    with engine.begin() as connection:
+        ids = enqueue_many(connection, [NewJob("probe", "probe") for _ in range(500)])
+    assert fleet.settled() == {"completed": 500}
+    assert redis_client.hgetall("probe:runs") == {str(job_id): "1" for job_id in ids}
+
+
+def test_a_failing_job_is_retried_then_discarded_with_every_error(fleet: Fleet, engine: Engine) -> None:
+    fleet.relay()
+    fleet.worker("probe")
+    with engine.begin() as connection:
+        job_id = enqueue(connection, NewJob("probe", "probe", {"do": "raise", "error": "boom"}))
+    assert fleet.settled() == {"discarded": 1}
+    rows = fleet.rows("SELECT attempt, outcome, error FROM job_attempts WHERE job_id = :id ORDER BY attempt", id=job_id)
+    assert [tuple(row) for row in rows] == [(n, "transient", "RuntimeError: boom") for n in (1, 2, 3)]
+
+
+def test_a_snooze_uses_no_attempt(fleet: Fleet, engine: Engine) -> None:
+    fleet.relay()
+    fleet.worker("probe")
+    with engine.begin() as connection:
+        enqueue(connection, NewJob("probe", "probe", {"do": "snooze", "seconds": 0.3}, max_attempts=1))
+    assert fleet.settled() == {"completed": 1}
+    assert fleet.rows("SELECT attempt, snoozes FROM jobs")[0] == (1, 1)

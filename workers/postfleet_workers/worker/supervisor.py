@@ -1,0 +1,83 @@
+"""`postfleet worker`: a parent that starts the worker processes, passes signals on and answers the probes.
+
+The parent holds no connection and does no work. It is ready once every process has written its first heartbeat; a
+process that ends by itself ends the replica, so that Kubernetes (or the local fleet) starts a fresh one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from multiprocessing.connection import wait
+from multiprocessing.context import ForkProcess
+
+import structlog
+
+from postfleet_workers.settings import Settings
+from postfleet_workers.worker.health import Health
+
+log = structlog.get_logger(__name__)
+
+
+def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], None]], int]) -> int:
+    """Run `serve(on_ready)` in `processes` children until SIGTERM or until one of them ends.
+
+    Children are forked before any connection, lock or thread exists. They get SIGTERM with the parent, and SIGKILL
+    from the kernel if the parent is killed.
+    """
+    context = multiprocessing.get_context("fork")
+    ready = [context.Event() for _ in range(processes)]
+    children = [
+        context.Process(target=_child, args=(serve, event), name=f"worker-{n}") for n, event in enumerate(ready)
+    ]
+    for child in children:
+        child.start()
+    stopping = threading.Event()
+
+    def end(_number: int, _frame: object) -> None:
+        stopping.set()
+        _signal(children, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    health = Health(
+        settings.health_host,
+        settings.health_port,
+        live=lambda: all(child.is_alive() for child in children),
+        ready=lambda: not stopping.is_set() and all(event.is_set() for event in ready),
+    )
+    health.start()
+    log.info("health", port=health.port)
+    wait([child.sentinel for child in children])
+    if not stopping.is_set():
+        log.error("process_ended", exit_codes=[child.exitcode for child in children])
+        _signal(children, signal.SIGTERM)
+    for child in children:
+        child.join()
+    health.stop()
+    return max(abs(child.exitcode or 0) and 1 for child in children)
+
+
+def _child(serve: Callable[[Callable[[], None]], int], ready: threading.Event) -> None:
+    die_with_parent()
+    code = serve(ready.set)
+    # Threads that wait for a slow server must not keep the process.
+    os._exit(code)
+
+
+def _signal(children: list[ForkProcess], number: signal.Signals) -> None:
+    for child in children:
+        if child.pid and child.is_alive():
+            os.kill(child.pid, number)
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to kill this process when its parent ends (Linux; elsewhere its lease lapses)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
