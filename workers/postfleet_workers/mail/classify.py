@@ -137,14 +137,14 @@ def scope_of(reply: Reply, phase: Phase) -> Scope:
 
 
 def classify(reply: Reply, phase: Phase) -> Verdict:
-    """The verdict on an email from the answer to its command at `phase`.
+    """The verdict on an email from the answer that ended its transaction, to the command of `phase`.
 
-    A 2xx before the final dot is no verdict; callers ask only about refusals there.
+    Only an answer to the final dot can mean that it was sent.
     """
     if reply.code < 0 or reply.code >= 600 or 300 <= reply.code < 400 or reply.code < 200:
         return Unknown(reply) if phase is Phase.DOT else Deferred(Scope.DESTINATION, reply)
     if reply.accepted:
-        return Sent(reply)
+        return Sent(reply) if phase is Phase.DOT else Deferred(Scope.DESTINATION, reply)
     scope = scope_of(reply, phase)
     if reply.code < 500 and not _NEVER.search(reply.text):
         return Deferred(scope, reply)

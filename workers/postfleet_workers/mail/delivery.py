@@ -1,0 +1,172 @@
+"""One bundle of emails, delivered in order: load, then per mail make it, get a session, ask admission, send.
+
+Nothing here decides what a reply means (`outcome`) or keeps a connection (`sessions`). A mail is put back, never
+dropped, when something it needs is missing; after a session failed the rest of the bundle waits a little instead of
+running into the same wall one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+from sqlalchemy import Engine
+
+from postfleet_workers.errors import InputError, PermanentError, PipeUnavailable, StoreUnavailable
+from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Run, Snooze, Transient
+from postfleet_workers.mail.directory import Directory
+from postfleet_workers.mail.errors import ConnectionLost, SmtpFault
+from postfleet_workers.mail.node import NodeSpec
+from postfleet_workers.mail.outcome import OVER, History, Schedule, failed, outcome_of_fault, outcome_of_reply
+from postfleet_workers.mail.parcels import Mail, Parcel, Press, load
+from postfleet_workers.mail.permits import Permits
+from postfleet_workers.mail.reply import Phase, to_detail
+from postfleet_workers.mail.sessions import Held, Sessions
+from postfleet_workers.store.session import transaction
+from postfleet_workers.throttling.limiter import Limiter
+from postfleet_workers.throttling.limits import Limit
+
+log = structlog.get_logger(__name__)
+
+PIPE_AWAY_SECONDS = 5.0
+AFTER_FAULT_SECONDS = 30.0
+SESSION_WAIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What deliveries need, made once per process.
+
+    Attributes:
+        engine: PostgreSQL.
+        limiter: limits over the cluster.
+        sessions: SMTP sessions of this process.
+        monotonic: a monotonic clock, in seconds.
+        jitter: uniform in [0, 1).
+        schedule: when deferred mail is tried again.
+        session_wait_seconds: how long a bundle waits for a session while all are taken.
+        directory: campaigns, nodes and tenants, kept for seconds.
+    """
+
+    engine: Engine
+    limiter: Limiter
+    sessions: Sessions
+    monotonic: Callable[[], float]
+    jitter: Callable[[], float]
+    schedule: Schedule = field(default_factory=Schedule)
+    session_wait_seconds: float = SESSION_WAIT_SECONDS
+    directory: Directory = field(default_factory=Directory)
+
+
+class Delivery:
+    """The state of one bundle's run. Used once, by one thread."""
+
+    def __init__(self, deps: Deps, jobs: Sequence[Job], run: Run) -> None:
+        self._deps = deps
+        self._jobs = jobs
+        self._run = run
+        self._press = Press()
+        self._held: Held | None = None
+        self._permits: dict[tuple[Limit, ...], Permits] = {}
+        self._broken: dict[str, Outcome] = {}  # node -> what happens to the rest of its mails
+
+    def outcomes(self) -> Generator[Outcome, None, None]:
+        """One outcome per job, in order."""
+        try:
+            with transaction(self._deps.engine) as connection:
+                parcels = load(connection, self._jobs, self._deps.directory, self._deps.monotonic())
+        except StoreUnavailable as error:
+            for _ in self._jobs:
+                yield HandBack(f"PostgreSQL is away: {error}")
+            return
+        try:
+            for number, job in enumerate(self._jobs):
+                parcel = parcels.get(job.id)
+                if parcel is None:
+                    yield failed(job.route, Phase.CONNECT, f"job {job.id} has no email")
+                elif parcel.row.status in OVER:
+                    yield Done()
+                else:
+                    yield self._outcome(job, parcel, len(self._jobs) - number)
+        finally:
+            self._finish()
+
+    def _outcome(self, job: Job, parcel: Parcel, remaining: int) -> Outcome:
+        node = parcel.node
+        name = parcel.row.node
+        if node is None:
+            return Transient(f"sending node {name!r} does not exist")
+        if node.paused:
+            return HandBack(f"node {name} is paused")
+        if not node.open_to(parcel.row.tenant):
+            return Transient(f"sending node {name!r} is not open to tenant {parcel.row.tenant!r}")
+        if name in self._broken:
+            return self._broken[name]
+        try:
+            mail = self._press.make(parcel, node, self._run.now())
+        except (PermanentError, InputError) as error:
+            return failed(name, Phase.CONNECT, str(error))
+        try:
+            return self._send(job, parcel, node, mail, remaining)
+        except SmtpFault as fault:
+            if not isinstance(fault, ConnectionLost):
+                log.warning("smtp_session_failed", node=name, phase=str(fault.phase), error=str(fault))
+                self._broken[name] = Snooze(
+                    min(AFTER_FAULT_SECONDS, self._deps.schedule.base_seconds), f"node {name}: {fault}"
+                )
+            return outcome_of_fault(fault, name, self._history(parcel), self._deps.schedule)
+        except PipeUnavailable as error:
+            self._broken[name] = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}")
+            return self._broken[name]
+
+    def _send(self, job: Job, parcel: Parcel, node: NodeSpec, mail: Mail, remaining: int) -> Outcome:
+        """Session, admission, transaction. Admission comes last, so that no permit is spent on a failed connection."""
+        held = self._session(node)
+        if held is None:
+            self._broken[node.name] = HandBack(f"all {node.max_connections} sessions of node {node.name} are taken")
+            return self._broken[node.name]
+        if bound := self._permit(parcel.limits, remaining):
+            return HandBack(f"held by {bound}")
+        answer = held.session.deliver(
+            sender=mail.sender,
+            recipient=mail.recipient,
+            message=mail.message,
+            before_dot=lambda: self._run.dot(job),
+        )
+        if answer is None:
+            return HandBack("the claim is no longer ours")
+        if answer.phase is Phase.DOT:
+            with suppress(PipeUnavailable):  # the outcome is written in any case; only a crash before that needs this
+                self._run.reply(job, to_detail(answer.reply))
+        return outcome_of_reply(answer.reply, answer.phase, node.name, self._history(parcel), self._deps.schedule)
+
+    def _session(self, node: NodeSpec) -> Held | None:
+        held = self._held
+        if held is not None and held.fit and held.node.name == node.name:
+            return held
+        self._return_session()
+        self._held = self._deps.sessions.take(node, self._deps.session_wait_seconds)
+        return self._held
+
+    def _return_session(self) -> None:
+        held, self._held = self._held, None
+        if held is not None:
+            self._deps.sessions.give_back(held)
+
+    def _permit(self, limits: tuple[Limit, ...], remaining: int) -> str | None:
+        if limits not in self._permits:
+            self._permits[limits] = Permits(self._deps.limiter, limits, self._deps.monotonic)
+        return self._permits[limits].take(remaining)
+
+    def _history(self, parcel: Parcel) -> History:
+        row = parcel.row
+        age = (self._run.now() - row.begun_at).total_seconds() if row.begun_at else 0.0
+        return History(row.deferrals, age, self._deps.jitter())
+
+    def _finish(self) -> None:
+        self._return_session()
+        for permits in self._permits.values():
+            with suppress(PipeUnavailable):  # unused permits then count as used: slower, never too fast
+                permits.give_back()

@@ -1,0 +1,79 @@
+"""Campaigns, nodes and tenants as deliveries need them: read from PostgreSQL, kept for seconds, shared by threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from sqlalchemy import Connection, RowMapping, TextClause
+
+from postfleet_workers.mail import queries
+from postfleet_workers.mail.node import NodeSpec, parse_node
+from postfleet_workers.throttling.limits import Limit, tenant_limits
+
+KEEP_SECONDS = 3.0
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True, slots=True)
+class Campaign:
+    """What a campaign's mails have in common."""
+
+    id: int
+    name: str
+    sender: str
+    reply_to: str | None
+    subject: str
+    text: str
+    html: str | None
+    unsubscribe_url: str | None
+
+
+class Kept(Generic[K, V]):
+    """Values by key, read again when older than `KEEP_SECONDS`; a key without a value is not remembered."""
+
+    def __init__(self, statement: TextClause, make: Callable[[RowMapping], tuple[K, V]]) -> None:
+        self._statement = statement
+        self._make = make
+        self._lock = threading.Lock()
+        self._values: dict[K, tuple[float, V]] = {}
+
+    def get(self, connection: Connection, keys: Iterable[K], now: float) -> dict[K, V]:
+        """The values of `keys` that exist; `now` is monotonic seconds."""
+        wanted = set(keys)
+        with self._lock:
+            if len(self._values) > 10_000:
+                self._values.clear()
+            found = {
+                k: v
+                for k in wanted
+                if (kept := self._values.get(k)) and now - kept[0] < KEEP_SECONDS
+                for v in [kept[1]]
+            }
+        if missing := wanted - found.keys():
+            rows = connection.execute(self._statement, {"keys": list(missing)}).mappings()
+            fresh = dict(self._make(row) for row in rows)
+            with self._lock:
+                self._values.update({key: (now, value) for key, value in fresh.items()})
+            found |= fresh
+        return found
+
+
+class Directory:
+    """The three kinds that deliveries look up."""
+
+    def __init__(self) -> None:
+        self.campaigns: Kept[int, Campaign] = Kept(
+            queries.LOAD_CAMPAIGNS, lambda row: (row["id"], Campaign(**dict(row)))
+        )
+        self.nodes: Kept[str, NodeSpec] = Kept(
+            queries.LOAD_NODES, lambda row: (row["name"], parse_node(row["name"], row["spec"], paused=row["paused"]))
+        )
+        self.tenants: Kept[str, tuple[Limit, ...]] = Kept(
+            queries.LOAD_TENANTS,
+            lambda row: (row["name"], tenant_limits(row["name"], row["per_minute"], row["per_day"])),
+        )

@@ -1,0 +1,123 @@
+"""Put one email into the outbox: its job and its row, in the caller's own transaction.
+
+    with engine.begin() as connection:
+        connection.execute(...)                                 # the caller's own writes
+        send_email(connection, NewEmail(tenant="acme", to="ann@example.org", node="acme-1", subject="Hi", text="…"))
+
+Committed together, or not at all. The template is checked here, not when the mail is due.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from postfleet_workers.enqueue import enqueue
+from postfleet_workers.errors import InputError
+from postfleet_workers.jobs import FIRST_QUEUE, NewJob
+from postfleet_workers.mail import queries
+from postfleet_workers.mail.compose import address
+from postfleet_workers.mail.errors import ComposeRefused
+from postfleet_workers.mail.node import parse_node
+from postfleet_workers.mail.template import check
+
+JOB_TYPE = "email.send"
+
+FIND_NODE = text("SELECT spec, paused FROM sending_nodes WHERE name = :name")
+FIND_TENANT = text("SELECT true FROM tenants WHERE name = :name")
+
+
+@dataclass(frozen=True, slots=True)
+class NewEmail:
+    """One mail to send. `vars` are what `{{ contact.… }}` means in its templates.
+
+    Attributes:
+        tenant: whose mail it is.
+        to: recipient, with or without a name.
+        node: sending node.
+        subject: subject template.
+        text: text part's template.
+        html: HTML part's template, if there is one.
+        sender: From; default `postmaster@` the node's domain.
+        reply_to: Reply-To.
+        vars: the recipient's attributes.
+        queue: default the most urgent one.
+        priority: lower goes first within the tenant and queue.
+        run_at: not before this; None is now.
+        expires_at: not after this.
+        unique_key: a second mail with the same key is refused while the first is not cancelled or discarded.
+    """
+
+    tenant: str
+    to: str
+    node: str
+    subject: str
+    text: str
+    html: str | None = None
+    sender: str | None = None
+    reply_to: str | None = None
+    vars: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = FIRST_QUEUE
+    priority: int = 0
+    run_at: datetime | None = None
+    expires_at: datetime | None = None
+    unique_key: str | None = None
+
+
+def send_email(connection: Connection, email: NewEmail) -> int:
+    """Enqueue a transactional mail; its email id.
+
+    Raises:
+        InputError: an unknown tenant or node, a bad address, a template that cannot work, a unique key that is taken.
+    """
+    check(email.subject, email.text, email.html, known=email.vars.keys())
+    try:
+        to = address(email.to, header="to")
+        for header, value in (("from", email.sender), ("reply-to", email.reply_to)):
+            if value:
+                address(value, header=header)
+    except ComposeRefused as error:
+        raise InputError(str(error)) from None
+    if connection.scalar(FIND_TENANT, {"name": email.tenant}) is None:
+        raise InputError(f"tenant {email.tenant!r} does not exist")
+    found = connection.execute(FIND_NODE, {"name": email.node}).one_or_none()
+    if found is None:
+        raise InputError(f"sending node {email.node!r} does not exist")
+    node = parse_node(email.node, found.spec, paused=found.paused)
+    if not node.open_to(email.tenant):
+        raise InputError(f"sending node {email.node!r} is not open to tenant {email.tenant!r}")
+    job_id = enqueue(connection, _job(email))
+    if job_id is None:
+        raise InputError(f"an email with the unique key {email.unique_key!r} was enqueued before")
+    name = to.header.removesuffix(f"<{to.mailbox}>").strip() if to.header != to.mailbox else ""
+    content = {
+        "subject": email.subject, "text": email.text, "html": email.html, "sender": email.sender,
+        "reply_to": email.reply_to, "vars": dict(email.vars),
+    }  # fmt: skip
+    if name:
+        content["to_name"] = name
+    parameters = {
+        "job_id": job_id, "tenant": email.tenant, "class": "transactional", "node": email.node,
+        "recipient": to.mailbox, "message_id": f"<{uuid.uuid4().hex}@{node.domain}>", "content": json.dumps(content),
+        "run_at": email.run_at,
+    }  # fmt: skip
+    return int(connection.execute(queries.ADD_EMAIL, parameters).scalar_one())
+
+
+def _job(email: NewEmail) -> NewJob:
+    return NewJob(
+        JOB_TYPE,
+        email.queue,
+        tenant=email.tenant,
+        route=email.node,
+        priority=email.priority,
+        unique_key=email.unique_key,
+        run_at=email.run_at,
+        expires_at=email.expires_at,
+    )

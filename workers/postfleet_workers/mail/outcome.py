@@ -1,0 +1,173 @@
+"""What becomes of an email and its job, from what the server said or did not say. Pure.
+
+A `MailRecord` travels with the job's outcome to the transaction that settles both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from postfleet_workers.jobs import Done, Outcome, Permanent, Snooze, Trace, Transient
+from postfleet_workers.mail.classify import (
+    Bounced,
+    Deferred,
+    Refused,
+    Scope,
+    Sent,
+    Unknown,
+    Verdict,
+    classify,
+    scope_of,
+)
+from postfleet_workers.mail.deferral import next_wait_seconds
+from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, SmtpFault, TlsFailed
+from postfleet_workers.mail.reply import Phase, Reply, from_detail
+
+
+class Status(StrEnum):
+    """`emails.status`."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    DEFERRED = "deferred"
+    SENT = "sent"
+    BOUNCED = "bounced"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+    EXPIRED = "expired"
+
+
+# An email in one of these has had its one delivery, or must have none: running its job again sends nothing.
+OVER = frozenset({Status.SENT, Status.BOUNCED, Status.UNKNOWN, Status.SUPPRESSED})
+
+
+@dataclass(frozen=True, slots=True)
+class MailRecord:
+    """One delivery attempt.
+
+    Attributes:
+        node: sending node.
+        phase: how far it got.
+        status: what the email is now, should the ledger accept the outcome.
+        text: the server's reply, or what went wrong.
+        code: the reply's code, if there was one.
+        enhanced: its enhanced code, or ''.
+        scope: what a refusal is about, or ''.
+    """
+
+    node: str
+    phase: str
+    status: Status
+    text: str
+    code: int | None = None
+    enhanced: str = ""
+    scope: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The deferral schedule: settings, in seconds."""
+
+    base_seconds: float = 300.0
+    max_age_seconds: float = 432_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What came before this attempt: earlier deferrals, seconds since the first attempt, and this one's jitter."""
+
+    deferrals: int = 0
+    age_seconds: float = 0.0
+    jitter: float = 0.0
+
+
+def outcome_of_reply(reply: Reply, phase: Phase, node: str, history: History, schedule: Schedule) -> Outcome:
+    """The outcome of a transaction that the server ended with an answer."""
+    return _outcome(classify(reply, phase), phase, node, history, schedule)
+
+
+def outcome_of_fault(fault: SmtpFault, node: str, history: History, schedule: Schedule) -> Outcome:
+    """The outcome of a session that failed.
+
+    A connection lost after the final dot leaves the mail unknown; everything else is safe to try again. TLS and login
+    failures are ours to mend and use up attempts, the rest goes by the deferral schedule.
+    """
+    reply = fault.reply
+    match fault:
+        case ConnectionLost(phase=Phase.DOT):
+            return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, f"no reply to the final dot: {fault}"))
+        case TlsFailed() | LoginRefused():
+            return Transient(
+                f"{fault.phase}: {fault}",
+                _record(node, fault.phase, Status.FAILED, reply, str(fault), Scope.SOURCE),
+            )
+        case _:
+            scope = Scope.DESTINATION if reply is None else scope_of(reply, fault.phase)
+            return _deferred(scope, fault.phase, node, reply, str(fault), history, schedule)
+
+
+def outcome_of_trace(trace: Trace, node: str, history: History, schedule: Schedule) -> Outcome | None:
+    """What became of a mail whose worker is gone, from its journal; None: nothing went out, send it again."""
+    match trace:
+        case Trace(phase="reply", detail=detail):
+            return outcome_of_reply(from_detail(detail), Phase.DOT, node, history, schedule)
+        case Trace(phase="dot"):
+            return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, "the worker died waiting for the final reply"))
+        case Trace(complete=True):
+            return None
+        case _:
+            text = "the worker died, and its journal was lost with Redis' data"
+            return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, text))
+
+
+def failed(node: str, phase: str, error: str) -> Permanent:
+    """The outcome of a mail that cannot be made or sent, whoever tries."""
+    return Permanent(error, MailRecord(node, phase, Status.FAILED, error, scope=Scope.MESSAGE))
+
+
+def _outcome(verdict: Verdict, phase: Phase, node: str, history: History, schedule: Schedule) -> Outcome:
+    match verdict:
+        case Sent(reply=reply):
+            return Done(_record(node, phase, Status.SENT, reply))
+        case Unknown(reply=reply):
+            return Done(_record(node, phase, Status.UNKNOWN, reply, f"no SMTP reply to the final dot: {reply.text}"))
+        case Bounced(scope=scope, reply=reply):
+            return Done(_record(node, phase, Status.BOUNCED, reply, scope=scope))
+        case Refused(scope=scope, reply=reply):
+            return Transient(f"{phase}: {reply}", _record(node, phase, Status.FAILED, reply, scope=scope))
+        case Deferred(scope=scope, reply=reply):
+            return _deferred(scope, phase, node, reply, str(reply), history, schedule)
+
+
+def _deferred(
+    scope: Scope, phase: Phase, node: str, reply: Reply | None, text: str, history: History, schedule: Schedule
+) -> Outcome:
+    wait = next_wait_seconds(
+        history.deferrals,
+        history.age_seconds,
+        base_seconds=schedule.base_seconds,
+        max_age_seconds=schedule.max_age_seconds,
+        jitter=history.jitter,
+    )
+    if wait is None:
+        return Done(
+            _record(node, phase, Status.BOUNCED, reply, f"given up after {history.deferrals} deferrals: {text}", scope)
+        )
+    return Snooze(wait, f"deferred at {phase}: {text}", _record(node, phase, Status.DEFERRED, reply, text, scope), True)
+
+
+def _record(
+    node: str, phase: Phase, status: Status, reply: Reply | None, text: str = "", scope: Scope | None = None
+) -> MailRecord:
+    return MailRecord(
+        node=node,
+        phase=phase,
+        status=status,
+        text=text or str(reply or ""),
+        code=reply.code if reply is not None and reply.code >= 0 else None,
+        enhanced=reply.enhanced if reply is not None else "",
+        scope=scope or "",
+    )

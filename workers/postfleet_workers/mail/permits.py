@@ -1,0 +1,53 @@
+"""Permission to send, asked for once for many mails: an unused rest goes back within a second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from postfleet_workers.throttling.limiter import Limiter
+from postfleet_workers.throttling.limits import Limit
+
+HOLD_SECONDS = 1.0
+
+
+class Permits:
+    """The permits of one bundle's mails under the same limits. Used by one thread."""
+
+    def __init__(self, limiter: Limiter, limits: Sequence[Limit], monotonic: Callable[[], float]) -> None:
+        self._limiter = limiter
+        self._limits = limits
+        self._monotonic = monotonic
+        self._left = 0
+        self._granted_at = 0.0
+
+    def take(self, wanted: int) -> str | None:
+        """Take one permit; asks for `wanted` (what remains of the bundle) when none is left or they are too old.
+
+        Returns:
+            None, or the name of the limit that is spent.
+
+        Raises:
+            PipeUnavailable: the limiter does not answer.
+        """
+        if not self._limits:
+            return None
+        if self._left and self._monotonic() - self._granted_at > HOLD_SECONDS:
+            self.give_back()
+        if not self._left:
+            admission = self._limiter.acquire(self._limits, wanted)
+            if not admission.granted:
+                return admission.bound or "a limit"
+            self._left = admission.granted
+            self._granted_at = self._monotonic()
+        self._left -= 1
+        return None
+
+    def give_back(self) -> None:
+        """Return what was not used.
+
+        Raises:
+            PipeUnavailable: the limiter does not answer.
+        """
+        left, self._left = self._left, 0
+        if left:
+            self._limiter.give_back(self._limits, left)

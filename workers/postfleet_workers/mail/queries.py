@@ -1,0 +1,73 @@
+"""The SQL of mail, by name. Bundles are read and settled whole: no statement runs per mail."""
+
+from __future__ import annotations
+
+from sqlalchemy import text
+
+# A bundle's emails with what is personal to each; templates, nodes and tenants are read apart and kept for seconds.
+LOAD = text("""
+SELECT e.id, e.job_id, e.tenant, e.campaign_id, e.node, e.recipient, e.message_id, e.content, e.status, e.deferrals,
+       e.begun_at, c.attributes
+FROM emails e LEFT JOIN contacts c ON c.id = e.contact_id
+WHERE e.job_id = ANY(CAST(:job_ids AS bigint[]))
+""")
+
+LOAD_CAMPAIGNS = text("""
+SELECT id, name, sender, reply_to, subject, text, html, unsubscribe_url FROM campaigns
+WHERE id = ANY(CAST(:keys AS bigint[]))
+""")
+LOAD_NODES = text("SELECT name, spec, paused FROM sending_nodes WHERE name = ANY(CAST(:keys AS text[]))")
+LOAD_TENANTS = text("SELECT name, per_minute, per_day FROM tenants WHERE name = ANY(CAST(:keys AS text[]))")
+
+# What the outcomes make of their emails. A cancelled job whose time was up is an expired mail.
+SETTLE = text("""
+UPDATE emails e
+SET status = CASE WHEN s.status = 'cancelled' AND s.expires_at <= postfleet_now() THEN 'expired'
+                  ELSE s.status END,
+    deferrals = e.deferrals + CASE WHEN s.status = 'deferred' AND s.counted THEN 1 ELSE 0 END,
+    begun_at = coalesce(e.begun_at, s.begun_at),
+    finished_at = CASE WHEN s.status = 'deferred' THEN NULL ELSE postfleet_now() END,
+    reply = coalesce(s.reply, e.reply)
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS s(
+    job_id bigint, status text, counted boolean, begun_at timestamptz, expires_at timestamptz, reply text)
+WHERE e.job_id = s.job_id
+""")
+
+ADD_ATTEMPTS = text("""
+INSERT INTO email_attempts (email_id, publication, worker, node, phase, outcome, code, enhanced, scope, reply, fenced,
+                            started_at, finished_at)
+SELECT e.id, a.publication, a.worker, a.node, a.phase, a.outcome, a.code, a.enhanced, a.scope, a.reply, a.fenced,
+       a.started_at, postfleet_now()
+FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(
+    job_id bigint, publication integer, worker text, node text, phase text, outcome text, code smallint, enhanced text,
+    scope text, reply text, fenced boolean, started_at timestamptz)
+JOIN emails e ON e.job_id = a.job_id
+""")
+
+ADD_EMAIL = text("""
+INSERT INTO emails (job_id, tenant, class, node, recipient, message_id, content, due_at)
+VALUES (:job_id, :tenant, :class, :node, :recipient, :message_id, CAST(:content AS jsonb),
+        coalesce(CAST(:run_at AS timestamptz), postfleet_now()))
+RETURNING id
+""")
+
+# `sending` is what an email is while its job runs; it is not worth a write.
+_SHOWN = """
+SELECT e.id, CASE WHEN j.state = 'executing' AND e.status IN ('queued', 'deferred') THEN 'sending' ELSE e.status END
+       AS status, e.tenant, c.name AS campaign, e.class, e.node, e.recipient, e.message_id, e.deferrals, e.due_at,
+       e.begun_at, e.finished_at, j.run_at AS next_try_at, e.reply, e.job_id, j.state AS job_state
+FROM emails e LEFT JOIN campaigns c ON c.id = e.campaign_id LEFT JOIN jobs j ON j.id = e.job_id
+"""
+LIST = text(f"""
+SELECT * FROM ({_SHOWN}
+    WHERE (CAST(:campaign AS text) IS NULL OR c.name = :campaign)
+      AND (CAST(:tenant AS text) IS NULL OR e.tenant = :tenant)
+      AND (CAST(:stored AS text[]) IS NULL OR e.status = ANY(CAST(:stored AS text[])))) shown
+WHERE CAST(:status AS text) IS NULL OR status = :status
+ORDER BY id LIMIT :limit
+""")  # noqa: S608 - two constants joined
+SHOW = text(f"{_SHOWN} WHERE e.id = :id")
+SHOW_ATTEMPTS = text("""
+SELECT started_at, finished_at, worker, node, phase, outcome, code, enhanced, scope, reply, fenced, publication
+FROM email_attempts WHERE email_id = :id ORDER BY id
+""")

@@ -1,0 +1,89 @@
+"""Write what became of a bundle's emails, in the transaction that settles their jobs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from postfleet_workers.jobs import HandBack, Settled
+from postfleet_workers.mail import queries
+from postfleet_workers.mail.outcome import MailRecord, Status
+from postfleet_workers.states import State
+
+
+def status_after(settled: Settled) -> Status | None:
+    """What the email is now; None leaves it as it is. The job's state decides, the record says which kind of done."""
+    record = _record(settled)
+    if not settled.accepted:
+        return None
+    match settled.state:
+        case State.COMPLETED:
+            return record.status if record else None
+        case State.DISCARDED:
+            return Status.FAILED
+        case State.CANCELLED:
+            return Status.CANCELLED  # SQL makes it `expired` where the job's time was up
+        case State.RETRYABLE:
+            return Status.DEFERRED
+        case State.SCHEDULED:
+            return Status.DEFERRED if record and record.status is Status.DEFERRED else None
+        case _:
+            return None
+
+
+def settle(connection: Connection, settled: Sequence[Settled]) -> None:
+    """Update the emails and add their attempts; those of fenced outcomes too, marked so."""
+    changes = [change for s in settled if (change := _change(s))]
+    attempts = [_attempt(s, record) for s in settled if (record := _record(s))]
+    if changes:
+        connection.execute(queries.SETTLE, {"rows": json.dumps(changes)})
+    if attempts:
+        connection.execute(queries.ADD_ATTEMPTS, {"rows": json.dumps(attempts)})
+
+
+def _record(settled: Settled) -> MailRecord | None:
+    record = None if isinstance(settled.outcome, HandBack) else settled.outcome.record
+    return record if isinstance(record, MailRecord) else None
+
+
+def _change(settled: Settled) -> dict[str, Any] | None:
+    status = status_after(settled)
+    if status is None:
+        return None
+    record = _record(settled)
+    return {
+        "job_id": settled.job.id,
+        "status": status,
+        "counted": record is not None and record.status is Status.DEFERRED,
+        "begun_at": settled.started_at.isoformat() if settled.started_at else None,
+        "expires_at": settled.job.expires_at.isoformat() if settled.job.expires_at else None,
+        "reply": record.text if record else _error(settled),
+    }
+
+
+def _attempt(settled: Settled, record: MailRecord) -> dict[str, Any]:
+    return {
+        "job_id": settled.job.id,
+        "publication": settled.job.publication,
+        "worker": settled.worker,
+        "node": record.node,
+        "phase": record.phase,
+        "outcome": record.status,
+        "code": record.code,
+        "enhanced": record.enhanced or None,
+        "scope": record.scope or None,
+        "reply": record.text,
+        "fenced": not settled.accepted,
+        "started_at": settled.started_at.isoformat() if settled.started_at else None,
+    }
+
+
+def _error(settled: Settled) -> str | None:
+    """Why a job ended that has no record: its error, when it ended for good."""
+    if settled.state not in {State.DISCARDED, State.CANCELLED}:
+        return None
+    error = getattr(settled.outcome, "error", None)
+    return str(error) if error else None
