@@ -70,17 +70,7 @@ def test_jobs_are_listed_newest_first_by_every_filter(postfleet: Command, add_jo
         assert [row["id"] for row in postfleet("jobs", "list", *filters, "--output", "json").json] == ids
 
     table = postfleet("jobs", "list", "--state", "discarded", "--queue", "campaign-standard").out.splitlines()
-    assert table[0].split() == [
-        "ID",
-        "TYPE",
-        "QUEUE",
-        "TENANT",
-        "STATE",
-        "ATTEMPT",
-        "MAX_ATTEMPTS",
-        "RUN_AT",
-        "LAST_ERROR",
-    ]
+    assert table[0].split()[:5] == ["ID", "TYPE", "QUEUE", "TENANT", "STATE"]
     assert table[1].endswith("550 no such user")
 
 
@@ -126,11 +116,8 @@ def test_a_retried_job_starts_afresh_and_its_mail_is_queued(
 
 
 def test_a_cancelled_job_takes_its_mail_with_it(postfleet: Command, add_job: AddJob, engine: Engine) -> None:
-    ids = [
-        add_job("available", mail="queued"),
-        add_job("scheduled", mail="deferred"),
-        add_job("retryable", mail="queued"),
-    ]
+    waiting = [("available", "queued"), ("scheduled", "deferred"), ("retryable", "queued")]
+    ids = [add_job(state, mail=status) for state, status in waiting]
 
     assert postfleet("jobs", "cancel", *ids).code == 0
 

@@ -1,0 +1,1 @@
+"""Campaigns: reading and checking them, expanding them into mail, pausing, cancelling and counting them."""

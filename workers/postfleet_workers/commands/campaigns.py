@@ -1,0 +1,175 @@
+"""`postfleet campaigns`: create, start, pause, resume, cancel and watch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from postfleet_workers.commands.output import Output, as_json, output_option, show, show_one
+from postfleet_workers.commands.root import Root, pass_root
+from postfleet_workers.errors import InputError
+
+tenant_option = click.option("--tenant", help="Whose campaign; needed where several tenants have one of that name.")
+name_argument = click.argument("name")
+
+
+@click.group()
+def campaigns() -> None:
+    """Create, start, pause and watch campaigns."""
+
+
+@campaigns.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@output_option
+@pass_root
+def create(root: Root, file: Path, output: str) -> None:
+    """Check the campaign of FILE (YAML) and store it as a draft.
+
+    Its list, its sending nodes and its templates are checked now, not at the 5,000th mail.
+    """
+    from postfleet_workers.campaigns import creation
+    from postfleet_workers.campaigns.spec import parse
+    from postfleet_workers.campaigns.status import status
+    from postfleet_workers.store.session import transaction
+
+    try:
+        spec = parse(read(file))
+        with transaction(root.engine) as connection:
+            row = status(connection, creation.create(connection, spec))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from None
+    said = f"created campaign {spec.name} of {spec.tenant} for {row['total']:,} contacts"
+    answer(row, f"{said}; `postfleet campaigns start {spec.name} --tenant {spec.tenant}` sends it", output)
+
+
+@campaigns.command()
+@name_argument
+@tenant_option
+@output_option
+@pass_root
+def start(root: Root, name: str, tenant: str | None, output: str) -> None:
+    """Start a campaign: one job expands it into mail."""
+    from postfleet_workers.campaigns import control
+    from postfleet_workers.campaigns.status import status
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        campaign = control.find(connection, name, tenant)
+        job_id = control.start(connection, campaign)
+        row = status(connection, campaign.id)
+    answer(row, f"started campaign {name} for {row['total']:,} contacts; job {job_id} expands it", output)
+
+
+@campaigns.command()
+@name_argument
+@tenant_option
+@output_option
+@pass_root
+def pause(root: Root, name: str, tenant: str | None, output: str) -> None:
+    """Hold what has not begun yet."""
+    from postfleet_workers.campaigns import control
+    from postfleet_workers.campaigns.status import status
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        campaign = control.find(connection, name, tenant)
+        changed = control.pause(connection, campaign)
+        row = status(connection, campaign.id)
+    answer(row, f"campaign {name} {'is paused' if changed else 'was paused already'}", output)
+
+
+@campaigns.command()
+@name_argument
+@tenant_option
+@output_option
+@pass_root
+def resume(root: Root, name: str, tenant: str | None, output: str) -> None:
+    """Go on with a paused campaign."""
+    from postfleet_workers.campaigns import control
+    from postfleet_workers.campaigns.status import status
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        campaign = control.find(connection, name, tenant)
+        changed = control.resume(connection, campaign)
+        row = status(connection, campaign.id)
+    answer(row, f"campaign {name} {'goes on' if changed else 'was not paused'}", output)
+
+
+@campaigns.command()
+@name_argument
+@tenant_option
+@output_option
+@pass_root
+def cancel(root: Root, name: str, tenant: str | None, output: str) -> None:
+    """Cancel a campaign for good; mail that is on its way may still arrive."""
+    from postfleet_workers.campaigns import control
+    from postfleet_workers.campaigns.status import status
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        campaign = control.find(connection, name, tenant)
+        control.stop(connection, campaign)
+    more = True
+    while more:  # a transaction per page: a large campaign must not be one long lock
+        with transaction(root.engine) as connection:
+            more = control.cancel_some(connection, campaign) > 0
+    with transaction(root.engine) as connection:
+        row = status(connection, campaign.id)
+    answer(row, f"campaign {name} is cancelled; {row['counts']['cancelled']:,} emails were not sent", output)
+
+
+@campaigns.command("status")
+@name_argument
+@tenant_option
+@output_option
+@pass_root
+def status_(root: Root, name: str, tenant: str | None, output: str) -> None:
+    """Show a campaign's state, progress and counts by email status."""
+    from postfleet_workers.campaigns import control
+    from postfleet_workers.campaigns.status import status
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        row = status(connection, control.find(connection, name, tenant).id)
+    if output == Output.TABLE:
+        counts = {f"  {name}": count for name, count in row.pop("counts").items() if count}
+        row = {**row, "progress": f"{row['progress']:.1%}", **counts}
+    show_one(row, output)
+
+
+@campaigns.command("list")
+@click.option("--tenant", help="Only campaigns of this tenant.")
+@output_option
+@pass_root
+def list_(root: Root, tenant: str | None, output: str) -> None:
+    """List campaigns, newest first."""
+    from postfleet_workers.campaigns.status import statuses
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        rows = statuses(connection, tenant)
+    if output == Output.TABLE:
+        rows = [{**row, "sent": row["counts"]["sent"], "progress": f"{row['progress']:.1%}"} for row in rows]
+    show(rows, ("name", "tenant", "state", "list", "total", "sent", "progress", "started_at"), output)
+
+
+def answer(row: dict[str, Any], sentence: str, output: str) -> None:
+    """Say what was done: a sentence, or the campaign's status as JSON."""
+    click.echo(as_json(row) if output == Output.JSON else sentence)
+
+
+def read(file: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        InputError: it cannot be read, or is not UTF-8.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(error.strerror or str(error)) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"byte {error.start} is not UTF-8; save the file as UTF-8") from None
