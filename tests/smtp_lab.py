@@ -1,0 +1,344 @@
+"""SMTP servers for tests: what they accept is on record, and they fail exactly where they are told to.
+
+`Lab` is aiosmtpd in a thread (replies per recipient, STARTTLS, AUTH). `FaultyLab` is a plain socket server that drops
+the connection, stalls or answers anything at any phase, which aiosmtpd cannot. Both append to `accepted` when they take
+responsibility for a mail, and to `log` in the order in which things reach them.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from email import message_from_bytes, policy
+from enum import StrEnum
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A mail that a server answered 250 to (or would have, had it not dropped the connection)."""
+
+    recipient: str
+    sender: str
+    message_id: str
+    email_id: int
+    at: float
+    data: bytes
+
+    @classmethod
+    def of(cls, sender: str, recipient: str, data: bytes) -> Accepted:
+        message = message_from_bytes(data, policy=policy.default)
+        return cls(
+            recipient, sender, str(message["Message-ID"]), int(message["X-Postfleet-Email"] or 0), time.time(), data
+        )
+
+
+class Phase(StrEnum):
+    """Where a `FaultyLab` fails: before answering this. `BODY` is within the body, `DOT` after all of it, `REPLIED`
+    after the 250."""
+
+    CONNECT = "connect"
+    BANNER = "banner"
+    EHLO = "ehlo"
+    MAIL = "mail"
+    RCPT = "rcpt"
+    DATA = "data"
+    BODY = "body"
+    DOT = "dot"
+    REPLIED = "replied"
+
+
+@dataclass
+class Fault:
+    """What to do instead of the right thing. One of: drop; stall until `release`; `reply`, then `drop` or go on."""
+
+    drop: bool = False
+    reply: str | None = None
+    release: threading.Event | None = None
+    reached: threading.Event = field(default_factory=threading.Event)
+
+
+class Dropped(Exception):  # noqa: N818 - control flow
+    """The server ends this connection."""
+
+
+class FaultyLab:
+    """A small SMTP server with faults. `fail(phase, …)` arms the next one to get there; each fault fires once."""
+
+    def __init__(
+        self, *, pipelining: bool = False, utf8: bool = False, log: list[tuple[str, Any]] | None = None
+    ) -> None:
+        self.accepted: list[Accepted] = []
+        self.log: list[tuple[str, Any]] = log if log is not None else []
+        self.connections = 0
+        self._offers = ["lab"] + ["PIPELINING"] * pipelining + ["SMTPUTF8"] * utf8 + ["8BITMIME"]
+        self._faults: dict[Phase, list[Fault]] = {}
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._stopping = False
+        self._threads = [threading.Thread(target=self._listen, daemon=True)]
+        self._threads[0].start()
+
+    def fail(
+        self, phase: Phase, *, drop: bool = False, reply: str | None = None, release: threading.Event | None = None
+    ) -> Fault:
+        """Arm a fault; returns it, so that a test can wait until it is `reached`."""
+        fault = Fault(drop, reply, release)
+        self._faults.setdefault(phase, []).append(fault)
+        return fault
+
+    def stop(self) -> None:
+        self._stopping = True
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        for faults in self._faults.values():
+            for fault in faults:
+                if fault.release:
+                    fault.release.set()
+        for connection in list(self._open):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def _listen(self) -> None:
+        while not self._stopping:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            self.connections += 1
+            self._open.add(connection)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+
+    def _serve(self, connection: socket.socket) -> None:
+        with connection, suppress(OSError, Dropped):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            Conversation(self, connection, self._offers).run()
+        self._open.discard(connection)
+
+    def reach(self, phase: Phase, say: Callable[[str], None]) -> bool:
+        """Run into the fault armed for this phase, if any; whether it has answered in place of the server."""
+        waiting = self._faults.get(phase)
+        if not waiting:
+            return False
+        fault = waiting.pop(0)
+        fault.reached.set()
+        if fault.release is not None:
+            fault.release.wait(30)
+        if fault.reply is not None:
+            say(fault.reply)
+        if fault.drop:
+            raise Dropped
+        return fault.reply is not None
+
+
+class Conversation:
+    """One connection to a `FaultyLab`."""
+
+    def __init__(self, lab: FaultyLab, connection: socket.socket, offers: list[str]) -> None:
+        self._lab = lab
+        self._connection = connection
+        self._file = connection.makefile("rb")
+        self._offers = offers
+
+    def run(self) -> None:
+        self._at(Phase.CONNECT, None)
+        self._at(Phase.BANNER, "220 lab ESMTP")
+        sender = recipient = ""
+        while line := self._file.readline():
+            command = line.decode("utf-8", "replace").strip()
+            word = command.upper().split(" ")[0].split(":")[0]
+            self._lab.log.append(("command", command))
+            match word:
+                case "EHLO" | "HELO":
+                    lines = [f"250{' ' if i == len(self._offers) - 1 else '-'}{o}" for i, o in enumerate(self._offers)]
+                    self._at(Phase.EHLO, "\r\n".join(lines))
+                case "MAIL":
+                    sender = command.partition("<")[2].partition(">")[0]
+                    self._at(Phase.MAIL, "250 2.1.0 ok")
+                case "RCPT":
+                    wanted = command.partition("<")[2].partition(">")[0]
+                    recipient = wanted if self._at(Phase.RCPT, "250 2.1.5 ok") else ""
+                case "DATA" if not recipient:
+                    self._say("503 5.5.1 no valid recipients")
+                case "DATA":
+                    if self._at(Phase.DATA, "354 go on"):
+                        self._take(sender, recipient)
+                    sender = recipient = ""
+                case "RSET":
+                    sender = recipient = ""
+                    self._say("250 2.0.0 ok")
+                case "QUIT":
+                    self._say("221 bye")
+                    return
+                case _:
+                    self._say("502 5.5.2 what?")
+
+    def _take(self, sender: str, recipient: str) -> None:
+        body = []
+        while (line := self._file.readline()) != b".\r\n":
+            if not line:
+                raise Dropped
+            body.append(line[1:] if line.startswith(b".") else line)
+            if len(body) == 3 and self._lab.reach(Phase.BODY, self._say):
+                raise Dropped
+        mail = Accepted.of(sender, recipient, b"".join(body))
+        self._lab.log.append(("dot", mail.message_id))
+        if self._lab.reach(Phase.DOT, self._say):
+            return
+        self._lab.accepted.append(mail)
+        self._say(f"250 2.0.0 ok queued as {len(self._lab.accepted)}")
+        self._lab.reach(Phase.REPLIED, self._say)
+
+    def _at(self, phase: Phase, answer: str | None) -> bool:
+        """Answer as usual, unless a fault is armed; whether the usual answer was given."""
+        if self._lab.reach(phase, self._say):
+            return False
+        if answer is not None:
+            self._say(answer)
+        return True
+
+    def _say(self, text: str) -> None:
+        self._connection.sendall(text.encode() + b"\r\n")
+
+
+class Lab:
+    """aiosmtpd in a thread.
+
+    Attributes:
+        accepted: mails answered with 2xx, in order.
+        rcpt: replies to RCPT by recipient; others get 250.
+        data: replies to the final dot by recipient; others get 250 (and are accepted, as are those with 2xx).
+        logins: usernames that logged in.
+    """
+
+    def __init__(
+        self,
+        *,
+        tls: ssl.SSLContext | None = None,
+        implicit: bool = False,
+        login: tuple[str, str] | None = None,
+        pipelining: bool = True,
+        log: list[tuple[str, Any]] | None = None,
+    ) -> None:
+        self.accepted: list[Accepted] = []
+        self.rcpt: dict[str, str] = {}
+        self.data: dict[str, str] = {}
+        self.logins: list[str] = []
+        self.connections = 0
+        self.open = 0
+        self.most_open = 0
+        self.log: list[tuple[str, Any]] = log if log is not None else []
+        self.login = login
+        self._pipelining = pipelining
+        lab = self
+
+        class Server(SMTP):
+            def connection_made(self, transport: Any) -> None:
+                if not self._tls_protocol_was_here:
+                    lab.connections += 1
+                    lab.open += 1
+                    lab.most_open = max(lab.most_open, lab.open)
+                super().connection_made(transport)
+
+            def connection_lost(self, error: Exception | None) -> None:
+                lab.open -= 1
+                super().connection_lost(error)
+
+            @property
+            def _tls_protocol_was_here(self) -> bool:
+                return self._original_transport is not None
+
+        listener = socket.create_server((HOST, 0))
+        self.port: int = listener.getsockname()[1]
+
+        class Started(Controller):
+            def factory(self) -> SMTP:
+                return Server(self.handler, **self.SMTP_kwargs)
+
+            def _create_server(self) -> Any:
+                return self.loop.create_server(self._factory_invoker, sock=listener, ssl=self.ssl_context)
+
+        self._controller = Started(
+            self,
+            hostname=HOST,
+            port=self.port,
+            ready_timeout=10,
+            ssl_context=tls if implicit else None,
+            tls_context=None if implicit else tls,
+            authenticator=self._authenticate if login else None,
+            auth_require_tls=login is None,  # without a login none is offered
+            data_size_limit=None,
+            enable_SMTPUTF8=True,
+        )
+        self._controller.start()
+        wait_for(lambda: self.open == 0)  # the controller's own look at whether it answers
+        self.connections = self.most_open = 0
+
+    def stop(self) -> None:
+        self._controller.stop(no_assert=True)
+
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
+        self, server: SMTP, session: Session, envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        session.host_name = hostname
+        return [*responses[:-1], "250-PIPELINING", responses[-1]] if self._pipelining else responses
+
+    async def handle_RCPT(  # noqa: N802
+        self, server: SMTP, session: Session, envelope: Envelope, recipient: str, options: list[str]
+    ) -> str:
+        reply = self.rcpt.get(recipient, "250 2.1.5 OK")
+        if reply.startswith("2"):
+            envelope.rcpt_tos.append(recipient)
+        return reply
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        (recipient,) = envelope.rcpt_tos
+        assert isinstance(envelope.content, bytes)
+        mail = Accepted.of(envelope.mail_from or "", recipient, envelope.content)
+        self.log.append(("dot", mail.message_id))
+        reply = self.data.get(recipient, "250 2.0.0 OK queued")
+        if reply.startswith("2"):
+            self.accepted.append(mail)
+        return reply
+
+    def _authenticate(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+    ) -> AuthResult:
+        given = (data.login.decode(), data.password.decode()) if isinstance(data, LoginPassword) else ("", "")
+        if given != self.login:
+            return AuthResult(success=False, handled=False)
+        self.logins.append(given[0])
+        return AuthResult(success=True)
+
+
+@contextmanager
+def running(lab: Any) -> Iterator[Any]:
+    """Stop the lab at the end."""
+    try:
+        yield lab
+    finally:
+        lab.stop()
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    """Poll until the condition holds; fail when it does not in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        threading.Event().wait(0.01)
