@@ -321,7 +321,7 @@ def test_a_name_that_several_tenants_use_needs_the_tenant(create: Create, engine
         connection.execute(text("INSERT INTO contact_lists (tenant, name) VALUES ('beta', 'l')"))
         connection.execute(
             text("""INSERT INTO campaigns (tenant, name, list_id, sender, nodes, subject, text)
-                SELECT tenant, 'spring', id, 'a@x.org', '{acme-1}', 's', 't' FROM contact_lists WHERE tenant = 'beta'""")
+                SELECT tenant, 'spring', id, 'a@x.org', '{acme-1}', 's', 't' FROM contact_lists WHERE name = 'l'""")
         )
 
     answer = postfleet("campaigns", "status", "spring")

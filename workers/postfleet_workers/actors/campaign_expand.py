@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from sqlalchemy import Engine
 
 from postfleet_workers.actors import Services
+from postfleet_workers.campaigns import DEFAULT_QUEUE
 from postfleet_workers.campaigns.control import EXPAND
 from postfleet_workers.campaigns.expansion import CHUNK, Step, expand_chunk
-from postfleet_workers.campaigns.spec import DEFAULT_QUEUE
 from postfleet_workers.errors import StoreUnavailable
 from postfleet_workers.jobs import Done, HandBack, Job, JobType, Outcome, Run, Snooze, each
 from postfleet_workers.store.session import transaction

@@ -1,1 +1,3 @@
 """Campaigns: reading and checking them, expanding them into mail, pausing, cancelling and counting them."""
+
+DEFAULT_QUEUE = "campaign-standard"

@@ -10,11 +10,10 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic.alias_generators import to_camel
 
+from postfleet_workers.campaigns import DEFAULT_QUEUE
 from postfleet_workers.contacts.addresses import BadAddress, normalized
 from postfleet_workers.errors import InputError
 from postfleet_workers.names import NAME
-
-DEFAULT_QUEUE = "campaign-standard"
 
 
 def _mailbox(value: str) -> str:
