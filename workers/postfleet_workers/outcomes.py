@@ -24,6 +24,13 @@ from postfleet_workers.states import State
 
 MAX_STRIKES = 3
 ERROR_LENGTH = 2000
+ENDED_WELL = "done"
+ENDED = "over"
+
+
+def printable(error: str) -> str:
+    """An error as PostgreSQL can keep it: bounded, and without NUL."""
+    return error.replace("\x00", "\ufffd")[:ERROR_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +62,12 @@ def move(job: Job, job_type: JobType | None, outcome: Outcome | Rescued, base_se
         case Done():
             return Move(State.COMPLETED)
         case Permanent(error=error):
-            return Move(State.DISCARDED, error=error[:ERROR_LENGTH], failed=True)
+            return Move(State.DISCARDED, error=printable(error), failed=True)
         case Transient(error=error) if job.attempt >= job.max_attempts:
-            return Move(State.DISCARDED, error=error[:ERROR_LENGTH], failed=True)
+            return Move(State.DISCARDED, error=printable(error), failed=True)
         case Transient(error=error):
             delay = backoff.exponential(job.attempt, base_seconds, jitter)
-            return Move(State.RETRYABLE, delay, retry_queue, error=error[:ERROR_LENGTH], failed=True)
+            return Move(State.RETRYABLE, delay, retry_queue, error=printable(error), failed=True)
         case Snooze(seconds=seconds, reason=reason, to_retry_queue=to_retry):
             return Move(
                 State.SCHEDULED,
@@ -68,7 +75,7 @@ def move(job: Job, job_type: JobType | None, outcome: Outcome | Rescued, base_se
                 retry_queue if to_retry else None,
                 gives_attempt_back=True,
                 snoozed=True,
-                error=reason[:ERROR_LENGTH],
+                error=printable(reason),
             )
         case HandBack():
             return Move(State.AVAILABLE, gives_attempt_back=True, strikes=job.strikes)
@@ -82,5 +89,19 @@ def move(job: Job, job_type: JobType | None, outcome: Outcome | Rescued, base_se
 
 def recover(job: Job, job_type: JobType | None, trace: Trace, reason: str) -> Outcome | Rescued:
     """What became of a job that its worker never settled: as its type reads the journal, else back to the queue."""
-    outcome = job_type.recover(job, trace) if job_type and job_type.recover else None
+    if job_type and job_type.recover:
+        outcome = job_type.recover(job, trace)
+    else:
+        outcome = Done() if (trace.phase, trace.detail) == ("reply", ENDED_WELL) else None
     return outcome if outcome is not None else Rescued(struck=trace.phase == "begun", reason=reason)
+
+
+def last_word(job_type: JobType, outcome: Outcome) -> str | None:
+    """What the journal notes when a job has ended, for `recover`; None for a type that notes its own replies.
+
+    Outcomes are written a bundle at a time. With this note a job that is done but not yet written is not run again,
+    and one that failed is not taken for the killer of its worker.
+    """
+    if job_type.recover:
+        return None
+    return ENDED_WELL if isinstance(outcome, Done) and job_type.settle is None else ENDED

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import psycopg
 import redis
 import structlog
 from sqlalchemy import Connection, Engine, text
@@ -20,7 +21,7 @@ from sqlalchemy.exc import DBAPIError
 
 from postfleet_workers import clock, epoch, leases
 from postfleet_workers.enqueue import CHANNEL
-from postfleet_workers.errors import PipeUnavailable
+from postfleet_workers.errors import PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import FIRST_QUEUE, Registry
 from postfleet_workers.journal import ClaimJournal
 from postfleet_workers.relay import care, gate, rows
@@ -93,9 +94,9 @@ class Relay:
             try:
                 with self._engine.connect() as connection:
                     self._serve(connection)
-            except DBAPIError as error:
+            except (DBAPIError, StoreUnavailable) as error:
                 self.ready.clear()
-                log.warning("postgresql_unavailable", error=str(error.orig).splitlines()[0])
+                log.warning("postgresql_unavailable", error=str(error).splitlines()[0])
                 self._stop.wait(RETRY_SECONDS)
 
     def _serve(self, connection: Connection) -> None:
@@ -174,8 +175,12 @@ class Relay:
 
     def _wait(self, connection: Connection, seconds: float) -> None:
         raw: Any = connection.connection.driver_connection
-        for _ in raw.notifies(timeout=seconds, stop_after=1):
-            pass
+        try:
+            for _ in raw.notifies(timeout=seconds, stop_after=1):
+                pass
+        except psycopg.OperationalError as error:
+            connection.invalidate()
+            raise StoreUnavailable(f"PostgreSQL: {error}") from error
 
     @staticmethod
     def urgent_first(queues: Iterable[str]) -> list[str]:

@@ -49,7 +49,6 @@ class Bundle:
     now: Callable[[], datetime]
     halted: Callable[[], bool]
     results: list[ledger.Result] = field(default_factory=list)
-    replied: tuple[int, str] | None = None
     started: float = field(default_factory=clock.monotonic)
     taken: threading.Lock = field(default_factory=threading.Lock)
     lost: bool = False
@@ -179,13 +178,14 @@ class Runner:
         rest = list(bundle.unsettled.values())
         flushed = clock.monotonic()
         performed = 0
+        ended: tuple[int, str] | None = None
         while rest:
             # A generator that raised is finished: each failure starts a new one on what is left.
             performing = bundle.job_type.perform(tuple(rest), bundle)
             while rest:
                 job = rest[0]
                 overdue = clock.monotonic() - bundle.started > self._overdue_seconds
-                if bundle.halted() or (overdue and performed) or not self._begin(bundle, job):
+                if bundle.halted() or (overdue and performed) or not self._begin(bundle, ended, job):
                     performing.close()
                     self._hand_back(bundle, rest, "not begun")
                     rest = []
@@ -203,6 +203,8 @@ class Runner:
                 performed += 1
                 self._paces.note(job, clock.monotonic() - begun, outcome)
                 self._note(bundle, job, outcome, started_at)
+                word = outcomes.last_word(bundle.job_type, outcome)
+                ended = (job.id, word) if word else None
                 if rest and clock.monotonic() - flushed > FLUSH_SECONDS:
                     self._write(bundle)
                     flushed = clock.monotonic()
@@ -214,9 +216,9 @@ class Runner:
         if not bundle.lost:
             self._close(bundle)
 
-    def _begin(self, bundle: Bundle, job: Job) -> bool:
+    def _begin(self, bundle: Bundle, ended: tuple[int, str] | None, job: Job) -> bool:
         try:
-            self._journal.begin(bundle.claim, job.id, bundle.now().timestamp())
+            self._journal.advance(bundle.claim, ended, (job.id, bundle.now().timestamp()))
         except PipeUnavailable as error:
             log.warning("begin_not_journalled", job_id=job.id, error=str(error))
             return False
