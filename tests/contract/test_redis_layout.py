@@ -1,0 +1,92 @@
+"""The operator's sampling against a real Dramatiq broker: what it counts is what Dramatiq keeps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import dramatiq
+import pytest
+import redis
+from dramatiq.brokers.redis import RedisBroker
+from postfleet_operator.sampling import Sampler
+from postfleet_operator.scaling.values import Signal, Source
+from postfleet_operator.stores import database
+from unit.operator.building import pool
+
+QUEUES = ["priority-high", "retry"]
+
+
+@pytest.fixture
+def broker(redis_client: redis.Redis, redis_url: str) -> Iterator[RedisBroker]:
+    broker = RedisBroker(url=redis_url, middleware=[], maintenance_chance=0)
+    for queue in QUEUES:
+        broker.declare_queue(queue)
+    yield broker
+    broker.close()
+
+
+def publish(broker: RedisBroker, queue: str, count: int) -> None:
+    for number in range(count):
+        broker.enqueue(dramatiq.Message(queue_name=queue, actor_name="a", args=(number,), kwargs={}, options={}))
+
+
+def look(client: redis.Redis, mean_bundle_size: float = 1.0) -> Signal:
+    seconds, microseconds = client.time()
+    record = {
+        "at": seconds + microseconds / 1e6,
+        "poll_seconds": 0.5,
+        "held": 0,
+        "throttled": 0,
+        "throttled_by": {},
+        "scheduled": 0,
+        "next_run_at": None,
+        "oldest_seconds": 0,
+        "running": 0,
+        "mean_bundle_size": mean_bundle_size,
+    }
+    for queue in QUEUES:
+        client.set(f"postfleet:relay:{queue}", json.dumps(record))
+    pools = [pool(queues=QUEUES)]
+    return Sampler(client, database("postgresql://unused.invalid/")).sample(pools, 0.0)["default/email"]
+
+
+def test_waiting_and_fetched_messages_are_told_apart_and_none_is_missed(
+    broker: RedisBroker, redis_client: redis.Redis
+) -> None:
+    publish(broker, "retry", 20)
+    assert (look(redis_client).ready, look(redis_client).in_flight) == (20, 0)
+    consumer = broker.consume("retry", prefetch=4)
+    messages = [next(consumer) for _ in range(4)]
+    signal = look(redis_client)
+    assert (signal.ready, signal.in_flight, signal.backlog) == (16, 4, 20)
+    for message in messages[:3]:
+        consumer.ack(message)  # type: ignore[arg-type]
+    assert look(redis_client).backlog == 17
+    consumer.nack(messages[3])  # type: ignore[arg-type]
+    assert look(redis_client).backlog == 16
+    consumer.close()
+
+
+def test_what_a_stopping_worker_gives_back_waits_again(broker: RedisBroker, redis_client: redis.Redis) -> None:
+    publish(broker, "retry", 3)
+    consumer = broker.consume("retry", prefetch=3)
+    messages = [next(consumer) for _ in range(3)]
+    assert look(redis_client).in_flight == 3
+    consumer.requeue(messages)
+    signal = look(redis_client)
+    assert (signal.ready, signal.in_flight) == (3, 0)
+    consumer.close()
+
+
+def test_queues_of_a_pool_are_summed_and_messages_count_as_the_jobs_they_carry(
+    broker: RedisBroker, redis_client: redis.Redis
+) -> None:
+    publish(broker, "priority-high", 2)
+    publish(broker, "retry", 3)
+    assert look(redis_client, mean_bundle_size=4.0).backlog == 20
+
+
+def test_an_empty_pipe_with_fresh_records_is_a_healthy_nothing(redis_client: redis.Redis) -> None:
+    signal = look(redis_client)
+    assert (signal.source, signal.backlog) == (Source.REDIS, 0)

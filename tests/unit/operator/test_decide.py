@@ -1,0 +1,299 @@
+"""The scaling decision as a whole: examples in the words of the status, and what holds for every input."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from postfleet_operator.reasons import DecisionReason
+from postfleet_operator.scaling.decide import decide, first_state, remember
+from postfleet_operator.scaling.values import Bottleneck, Decision, Sample, Signal, Source, State
+from postfleet_operator.spec import PoolSpec
+from unit.operator.building import counted, healthy, lost, sample, spec
+
+
+def decided(seen: Sample, state: State | None = None, now: float = 1000.0, **fields: Any) -> Decision:
+    return decide(seen, spec(**fields), state or State(), now)
+
+
+@pytest.mark.parametrize(
+    ("signal", "backlog"),
+    [
+        pytest.param(Signal(ready=3, in_flight=2, held=4), 9, id="in Redis and held"),
+        pytest.param(Signal(ready=3, in_flight=2, running=2), 5, id="running is part of in flight"),
+        pytest.param(Signal(running=7, held=1), 8, id="Redis was flushed under running jobs"),
+        pytest.param(Signal(throttled=1000, scheduled=1000), 0, id="limits and later are no backlog"),
+    ],
+)
+def test_the_backlog_is_what_workers_could_speed_up(signal: Signal, backlog: int) -> None:
+    assert signal.backlog == backlog
+
+
+@pytest.mark.parametrize(("backlog", "replicas"), [(0, 0), (1, 1), (500, 1), (501, 2), (10_000, 20), (10_001, 20)])
+def test_it_jumps_from_zero_straight_to_what_is_needed(backlog: int, replicas: int) -> None:
+    assert decided(sample(healthy(backlog))).after == replicas
+
+
+def test_a_decision_explains_itself_with_numbers() -> None:
+    signal = healthy(40_000, throttled=300, throttled_by={"node acme-1 per_minute": 250, "tenant x paused": 50})
+    decision = decided(sample(signal, 3))
+    assert decision.message == (
+        "3 -> 20: 40,000 jobs / 500 per worker = 80 (300 more wait for a limit: node acme-1 per_minute); "
+        "MaxReplicas 80 -> 20, maxReplicas is 20"
+    )
+    assert (decision.before, decision.after, decision.needed) == (3, 20, 80)
+    assert decision.reason is DecisionReason.MAX_REPLICAS
+    assert decision.inputs["backlog"] == 40_000
+
+
+@pytest.mark.parametrize(
+    ("seen", "fields", "reason", "message"),
+    [
+        pytest.param(sample(healthy()), {}, "Idle", "stays at 0: nothing is due", id="idle"),
+        pytest.param(
+            sample(healthy(900), 1),
+            {},
+            "Backlog",
+            "1 -> 2: 900 jobs / 500 per worker = 2",
+            id="what the backlog asks for",
+        ),
+        pytest.param(
+            sample(lost(), 4),
+            {},
+            "SignalBroken",
+            "stays at 4: the backlog is not known; Cooldown 0 -> 1, idle for 0 of cooldownSeconds 60; "
+            "SignalBroken 1 -> 4, the signal is broken: Redis cannot be read",
+            id="held",
+        ),
+        pytest.param(sample(lost(), 0), {}, "SignalBroken", "stays at 0: the backlog is not known", id="held at zero"),
+        pytest.param(
+            sample(healthy(900), 1),
+            {"mode": "Manual", "replicas": 7},
+            "Manual",
+            "1 -> 7: 900 jobs / 500 per worker = 2; Manual 2 -> 7, mode is Manual, replicas is 7",
+            id="manual",
+        ),
+        pytest.param(
+            sample(healthy(900), 1),
+            {"mode": "Manual", "replicas": 2},
+            "Manual",
+            "1 -> 2: 900 jobs / 500 per worker = 2",
+            id="manual that happens to fit",
+        ),
+        pytest.param(
+            sample(healthy(900), 1),
+            {"paused": True},
+            "Paused",
+            "stays at 1: 900 jobs / 500 per worker = 2; Paused 2 -> 1, the pool is paused",
+            id="paused",
+        ),
+    ],
+)
+def test_reasons_and_messages(seen: Sample, fields: dict[str, Any], reason: str, message: str) -> None:
+    decision = decided(seen, **fields)
+    assert (decision.reason, decision.message) == (reason, message)
+
+
+@pytest.mark.parametrize(
+    ("seen", "fields", "bottleneck"),
+    [
+        pytest.param(sample(healthy()), {}, Bottleneck.NONE, id="nothing to do"),
+        pytest.param(sample(healthy(400), 1), {}, Bottleneck.NONE, id="enough workers"),
+        pytest.param(sample(healthy(900), 1), {}, Bottleneck.WORKERS, id="more are needed"),
+        pytest.param(sample(healthy(900), 2, 1), {}, Bottleneck.STARTING, id="asked for, not ready"),
+        pytest.param(sample(healthy(90_000), 20), {}, Bottleneck.MAX_REPLICAS, id="at the top"),
+        pytest.param(sample(healthy(throttled=9), 1), {}, Bottleneck.THROTTLE, id="limits hold the rest"),
+        pytest.param(sample(healthy(900, throttled=9), 1), {}, Bottleneck.WORKERS, id="workers before limits"),
+        pytest.param(sample(counted(900), 1), {}, Bottleneck.SIGNAL, id="counted"),
+        pytest.param(sample(lost(), 1), {}, Bottleneck.SIGNAL, id="lost"),
+        pytest.param(sample(healthy(900), 1), {"paused": True}, Bottleneck.WORKERS, id="paused"),
+        pytest.param(sample(healthy(900), 1), {"mode": "Manual", "replicas": 1}, Bottleneck.WORKERS, id="manual"),
+        pytest.param(
+            sample(healthy(3)), {"autoscaling": {"activationBacklog": 5}}, Bottleneck.NONE, id="waits for more"
+        ),
+    ],
+)
+def test_bottlenecks(seen: Sample, fields: dict[str, Any], bottleneck: Bottleneck) -> None:
+    assert decided(seen, **fields).bottleneck is bottleneck
+
+
+class Pool:
+    """A pool whose workers appear at once, looked at every two seconds."""
+
+    def __init__(self, replicas: int = 0, **fields: Any) -> None:
+        self.spec, self.replicas, self.now = spec(**fields), replicas, 1000.0
+        self.state = first_state(replicas, self.now)
+
+    def look(self, signal: Signal, seconds: float = 2.0) -> int:
+        self.now += seconds
+        seen = sample(signal, self.replicas)
+        decision = decide(seen, self.spec, self.state, self.now)
+        self.state = remember(self.state, seen, decision)
+        self.replicas = decision.after
+        return self.replicas
+
+    def run(self, signal: Signal, seconds: int) -> list[int]:
+        return [self.look(signal) for _ in range(seconds // 2)]
+
+
+def test_a_campaign_goes_up_at_once_down_with_its_tail_and_to_zero_after_the_cooldown() -> None:
+    pool = Pool()
+    assert pool.look(healthy(5000)) == 10
+    assert pool.run(healthy(600), 10) == [10, 10, 10, 10, 2]
+    assert pool.run(healthy(0), 10) == [2, 2, 2, 2, 1]
+    # Idle since its first empty look, 8 s before the last one above.
+    assert pool.run(healthy(0), 50) == [1] * 25
+    assert pool.look(healthy(0)) == 0
+    assert pool.look(healthy(1)) == 1
+
+
+def test_a_tail_that_bounces_does_not_shake_the_pool() -> None:
+    pool = Pool()
+    pool.look(healthy(2000))
+    assert {pool.look(healthy(backlog)) for backlog in [0, 1900, 100, 1800, 0, 0, 2000] * 3} == {4}
+
+
+def test_idleness_starts_anew_after_a_broken_look() -> None:
+    pool = Pool(replicas=1, autoscaling={"cooldownSeconds": 20})
+    pool.run(healthy(0), 18)
+    assert pool.look(lost()) == 1
+    assert pool.run(healthy(0), 20) == [1] * 10
+    assert pool.look(healthy(0)) == 0
+
+
+def test_a_restarted_operator_shrinks_nothing_at_its_first_look() -> None:
+    pool = Pool(replicas=9)
+    assert pool.look(healthy(500)) == 9
+    assert pool.run(healthy(500), 10)[-1] == 1
+
+
+def test_work_that_only_waits_for_a_limit_keeps_no_worker() -> None:
+    pool = Pool(replicas=1, autoscaling={"cooldownSeconds": 10})
+    assert pool.run(healthy(0, throttled=5000), 12)[-1] == 0
+
+
+counts = st.integers(0, 200_000)
+signals = st.builds(
+    Signal,
+    source=st.sampled_from(Source),
+    ready=counts,
+    in_flight=counts,
+    held=counts,
+    throttled=counts,
+    scheduled=counts,
+    running=st.integers(0, 5000),
+)
+idle = st.just(Signal(Source.REDIS))
+
+
+@st.composite
+def specs(draw: st.DrawFn) -> PoolSpec:
+    low = draw(st.integers(0, 30))
+    return spec(
+        worker={"threads": draw(st.integers(1, 256)), "processes": draw(st.integers(1, 4))},
+        autoscaling={
+            "minReplicas": low,
+            "maxReplicas": draw(st.integers(max(low, 1), 60)),
+            "cooldownSeconds": draw(st.integers(0, 120)),
+            "activationBacklog": draw(st.integers(1, 1000)),
+            "target": {"backlogPerReplica": draw(st.integers(1, 2000))},
+        },
+    )
+
+
+NOW = 1000.0
+states = st.builds(
+    State,
+    idle_since=st.none() | st.floats(800, NOW),
+    recommendations=st.lists(st.tuples(st.floats(980, NOW), st.integers(0, 80)), max_size=4).map(tuple),
+)
+replicas = st.integers(0, 80)
+samples = st.builds(
+    lambda signal, wanted, ready: sample(signal, wanted, min(wanted, ready)), signals | idle, replicas, replicas
+)
+
+
+@given(samples, specs(), states)
+def test_never_below_min_nor_above_max(seen: Sample, pool: PoolSpec, state: State) -> None:
+    decision = decide(seen, pool, state, NOW)
+    assert pool.autoscaling.min_replicas <= decision.after <= pool.autoscaling.max_replicas
+
+
+@given(samples, specs(), states)
+def test_a_broken_signal_never_shrinks_a_pool_except_to_a_lowered_max(
+    seen: Sample, pool: PoolSpec, state: State
+) -> None:
+    decision = decide(seen, pool, state, NOW)
+    if not seen.signal.healthy:
+        assert decision.after >= min(seen.replicas, pool.autoscaling.max_replicas)
+
+
+@given(samples, specs(), states)
+def test_without_any_signal_nothing_moves_but_to_the_bounds(seen: Sample, pool: PoolSpec, state: State) -> None:
+    blind = replace(seen, signal=lost())
+    bounds = pool.autoscaling
+    held = min(max(seen.replicas, bounds.min_replicas), bounds.max_replicas)
+    assert decide(blind, pool, state, NOW).after == held
+
+
+@given(samples, specs(), states, st.integers(0, 100_000))
+def test_more_backlog_never_means_fewer_workers(seen: Sample, pool: PoolSpec, state: State, more: int) -> None:
+    heavier = replace(seen, signal=replace(seen.signal, held=seen.signal.held + more))
+    assert decide(heavier, pool, state, NOW).after >= decide(seen, pool, state, NOW).after
+
+
+@given(samples, specs(), states)
+def test_what_limits_hold_changes_nothing(seen: Sample, pool: PoolSpec, state: State) -> None:
+    free = replace(seen, signal=replace(seen.signal, throttled=0))
+    assert decide(free, pool, state, NOW).after == decide(seen, pool, state, NOW).after
+
+
+@given(samples, specs(), states)
+def test_running_jobs_keep_their_workers(seen: Sample, pool: PoolSpec, state: State) -> None:
+    floor = min(seen.replicas, math.ceil(seen.signal.running / pool.worker.capacity), pool.autoscaling.max_replicas)
+    assert decide(seen, pool, state, NOW).after >= floor
+
+
+@given(samples, specs(), states)
+def test_zero_only_after_fresh_idleness_for_the_cooldown(seen: Sample, pool: PoolSpec, state: State) -> None:
+    if decide(seen, pool, state, NOW).after > 0 or seen.replicas == 0:
+        return
+    assert seen.signal.healthy
+    assert seen.signal.backlog == 0
+    idle_since = NOW if state.idle_since is None else state.idle_since
+    assert NOW - idle_since >= pool.autoscaling.cooldown_seconds
+
+
+@given(samples, specs(), states, st.booleans())
+def test_a_paused_pool_keeps_what_it_has(seen: Sample, pool: PoolSpec, state: State, manual: bool) -> None:
+    held = pool.model_copy(update={"paused": True, **({"mode": "Manual"} if manual else {})})
+    assert decide(seen, held, state, NOW).after == seen.replicas
+
+
+@given(samples, specs(), states)
+def test_the_clamps_lead_from_the_need_to_the_number_without_a_gap(seen: Sample, pool: PoolSpec, state: State) -> None:
+    decision = decide(seen, pool, state, NOW)
+    steps = [decision.needed, *(clamp.after for clamp in decision.clamps)]
+    assert [clamp.before for clamp in decision.clamps] == steps[:-1]
+    assert steps[-1] == decision.after
+    assert all(clamp.before != clamp.after for clamp in decision.clamps)
+
+
+@settings(max_examples=50)
+@given(st.lists(signals | idle, min_size=1, max_size=60), specs())
+def test_over_time_zero_is_reached_only_through_unbroken_idleness(seen: list[Signal], pool: PoolSpec) -> None:
+    now, current, state = NOW, 5, first_state(5, NOW)
+    idle_from: float | None = None
+    for signal in seen:
+        now += 2.0
+        fresh_idle = signal.healthy and signal.backlog == 0
+        idle_from = (now if idle_from is None else idle_from) if fresh_idle else None
+        decision = decide(sample(signal, current), pool, state, now)
+        if current > 0 and decision.after == 0:
+            assert idle_from is not None
+            assert now - idle_from >= pool.autoscaling.cooldown_seconds
+        state, current = remember(state, sample(signal, current), decision), decision.after

@@ -1,0 +1,135 @@
+"""Manifests are read from files and folders, and every problem says where it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from postfleet_operator.errors import InvalidManifest
+from postfleet_operator.manifests import Manifests, Secret, load
+
+POOL = "apiVersion: postfleet.io/v1alpha1\nkind: JobPool\nmetadata: {name: email}\nspec: {queues: [a]}\n"
+NODE = (
+    "apiVersion: postfleet.io/v1alpha1\nkind: SendingNode\nmetadata: {name: acme-1}\n"
+    "spec: {smtp: {host: mx}, identity: {domain: example.com}}\n"
+)
+SECRET = (
+    "apiVersion: v1\nkind: Secret\nmetadata: {name: smtp}\n"
+    "data: {username: dXNlcg==, password: b2xk}\nstringData: {password: new}\n"
+)
+
+
+def read(tmp_path: Path, text: str) -> Manifests:
+    (tmp_path / "m.yaml").write_text(text)
+    return load([tmp_path / "m.yaml"])
+
+
+def complaint(tmp_path: Path, text: str) -> list[str]:
+    with pytest.raises(InvalidManifest) as caught:
+        read(tmp_path, text)
+    return [line.removeprefix(f"{tmp_path}/") for line in caught.value.problems]
+
+
+def test_a_file_may_hold_every_kind(tmp_path: Path) -> None:
+    found = read(tmp_path, "---\n".join(["# a comment\n", POOL, NODE, SECRET]))
+    assert [pool.name for pool in found.pools] == ["email"]
+    assert [node.name for node in found.nodes] == ["acme-1"]
+    assert found.secret("default", "smtp") == Secret("smtp", "default", {"username": "user", "password": "new"})
+    assert found.secret("other", "smtp") is None
+
+
+def test_a_folder_stands_for_its_yaml_files(tmp_path: Path) -> None:
+    (tmp_path / "b.yml").write_text(NODE)
+    (tmp_path / "a.yaml").write_text(POOL)
+    (tmp_path / "campaign.csv").write_text("email\n")
+    found = load([tmp_path])
+    assert (len(found.pools), len(found.nodes)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        pytest.param(
+            POOL.replace("queues: [a]", "queues: [a, a]"),
+            ["m.yaml:1: JobPool email: spec.queues: queues must differ from each other: a is listed more than once"],
+            id="bad pool",
+        ),
+        pytest.param(
+            POOL + "---\n" + NODE.replace("example.com", "-x"),
+            [
+                (
+                    "m.yaml:2: SendingNode acme-1: spec.identity.domain: "
+                    "'-x' is not a domain name, give one like mail.example.com"
+                )
+            ],
+            id="second document",
+        ),
+        pytest.param(
+            POOL + "---\n" + POOL, ["m.yaml:2: JobPool email was already given in {dir}/m.yaml:1"], id="given twice"
+        ),
+        pytest.param(
+            POOL.replace("queues: [a]", "queues: [a], queues: [b]"),
+            ["m.yaml:1: line 4, column 21: 'queues' is given twice"],
+            id="key twice",
+        ),
+        pytest.param(
+            "kind: [JobPool\n", ["m.yaml:1: line 2, column 1: expected ',' or ']', but got '<stream end>'"], id="syntax"
+        ),
+        pytest.param("a: b: c\n", ["m.yaml:1: line 1, column 5: mapping values are not allowed here"], id="syntax 2"),
+        pytest.param("a: \x07\n", ["m.yaml:1: character 4 is not allowed in YAML"], id="control character"),
+        pytest.param(
+            "kind: Deployment\n",
+            ["m.yaml:1: kind: 'Deployment' is not known here, give JobPool, SendingNode or Secret"],
+            id="kind",
+        ),
+        pytest.param("a: 1\n", ["m.yaml:1: kind: is missing, give JobPool, SendingNode or Secret"], id="no kind"),
+        pytest.param(
+            "- 1\n", ["m.yaml:1: a manifest is a mapping with apiVersion, kind, metadata and spec, not [1]"], id="list"
+        ),
+        pytest.param("? [a]\n: 1\n", ["m.yaml:1: line 1, column 3: a key must be text"], id="key is a list"),
+        pytest.param(
+            SECRET.replace("dXNlcg==", "user!"),
+            ["m.yaml:1: Secret smtp: data.username: is not base64 of UTF-8 text; plain text goes into stringData"],
+            id="not base64",
+        ),
+        pytest.param(
+            SECRET.replace("new", "5"),
+            ["m.yaml:1: Secret smtp: stringData.password: must be text (quote it)"],
+            id="number",
+        ),
+        pytest.param(
+            SECRET + "username: x\n",
+            ["m.yaml:1: Secret smtp: username: unknown field, give data or stringData"],
+            id="stray",
+        ),
+    ],
+)
+def test_a_problem_says_where_it_is(tmp_path: Path, text: str, lines: list[str]) -> None:
+    assert complaint(tmp_path, text) == [line.replace("{dir}", str(tmp_path)) for line in lines]
+
+
+def test_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("kind: X\n")
+    (tmp_path / "b.yaml").write_bytes(b"\xff\xfe\xff")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidManifest) as caught:
+        load([tmp_path / "a.yaml", tmp_path / "b.yaml", tmp_path / "gone.yaml", tmp_path / "empty"])
+    assert [line.split(": ", 1)[1] for line in caught.value.problems] == [
+        "kind: 'X' is not known here, give JobPool, SendingNode or Secret",
+        "is not UTF-8 (byte 0); save it as UTF-8",
+        "cannot be read: No such file or directory",
+        "holds no .yaml, .yml or .json file",
+    ]
+
+
+def test_a_byte_order_mark_and_dates_are_no_problem(tmp_path: Path) -> None:
+    text = POOL.replace("spec:", "status: {at: 2026-01-01}\nspec:").replace(
+        "name: email", "name: email, labels: {since: 2026-01-01}"
+    )
+    (tmp_path / "m.yaml").write_text("\ufeff" + text, encoding="utf-8")
+    [pool] = load([tmp_path / "m.yaml"]).pools
+    assert pool.metadata.labels == {"since": "2026-01-01"}
+
+
+def test_secrets_do_not_show_their_values() -> None:
+    assert "hidden" not in repr(Secret("smtp", "default", {"password": "hidden"}))
