@@ -17,7 +17,7 @@ from postfleet_workers.jobs import JobType, Registry
 from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.limiter import Limiter
 
-BUILT_IN: tuple[str, ...] = ()
+BUILT_IN = ("postfleet_workers.actors.email_send", "postfleet_workers.actors.campaign_expand")
 
 
 @dataclass(frozen=True, slots=True)
