@@ -32,7 +32,11 @@ HEALTH_CHECK_SECONDS = 15
 
 
 def connect(redis_url: str, *, decode: bool = True) -> redis.Redis:
-    """A client that decodes replies (unless told not to), waits at most 5 s for one and never repeats a call. Connects when first used.
+    """A client that waits at most 5 s for a reply and never repeats a call. Connects when first used.
+
+    Args:
+        redis_url: `redis://host:port/db`.
+        decode: whether replies are text; Dramatiq's own client wants bytes.
 
     Raises:
         InputError: the URL is no Redis URL.
