@@ -29,6 +29,11 @@ def test_a_byte_order_mark_is_read_as_one(tmp_path: Path, encoding: str) -> None
         assert list(file) == [Record(2, ("zoe@example.org", "Zoë"))]
 
 
+def test_a_mark_does_not_stick_to_the_first_column(tmp_path: Path) -> None:
+    with open_csv(written(tmp_path, "\ufeffemail\n", "utf-16-le"), "utf-16-le") as file:
+        assert file.header == ("email",)
+
+
 @pytest.mark.parametrize(
     ("header", "delimiter"),
     [("email,name", ","), ("email;name", ";"), ("email\tname", "\t"), ("email", ","), ('"a,b,c";email;x', ";")],

@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 
     Move = Callable[[Connection, Sequence[int]], list[Moved]]
 
+JOB_ID = click.IntRange(1, 2**63 - 1)
 STATE = click.Choice([state.value for state in State])
 RETRIABLE = click.Choice([State.DISCARDED.value, State.CANCELLED.value])
 COLUMNS = ("id", "type", "queue", "tenant", "state", "attempt", "max_attempts", "run_at", "last_error")
-ids_argument = click.argument("ids", type=click.IntRange(min=1), nargs=-1)
+ids_argument = click.argument("ids", type=JOB_ID, nargs=-1)
 
 
 @click.group()
@@ -35,7 +36,7 @@ def jobs() -> None:
 @click.option("--queue", help="Only jobs of this queue.")
 @click.option("--type", "job_type", help="Only jobs of this type.")
 @click.option("--tenant", help="Only jobs of this tenant.")
-@click.option("--limit", type=click.IntRange(min=1), default=100, show_default=True, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="At most so many.")
 @output_option
 @pass_root
 def list_(
@@ -57,7 +58,7 @@ def list_(
 
 
 @jobs.command("show")
-@click.argument("job_id", metavar="ID", type=click.IntRange(min=1))
+@click.argument("job_id", metavar="ID", type=JOB_ID)
 @output_option
 @pass_root
 def show_(root: Root, job_id: int, output: str) -> None:

@@ -91,7 +91,8 @@ class CsvFile:
         # Strict: a quote that is never closed must not swallow the rows after it.
         self._reader = csv.reader(self._lines, delimiter=self.delimiter, strict=True)
         try:
-            self.header = tuple(next(self._reader))
+            # A mark stays where the encoding was given with its byte order (utf-16-le).
+            self.header = tuple(title.removeprefix("\ufeff") for title in next(self._reader))
         except csv.Error as error:
             raise InputError(f"the first line is no list of column names: {error}") from None
         self._lines.keep()
