@@ -1,5 +1,7 @@
 """Looks at the work of every pool: one Redis pipeline for all queues, PostgreSQL when that is no use.
 
+The same pipeline announces the queues to the relay, so that it reports on one that never had a job.
+
 The ladder: the relay's fresh records and Redis' own counts; else counts in PostgreSQL, no further than maxReplicas
 could clear; else nothing, and the pool holds. A broken store is a signal, never an exception.
 """
@@ -19,6 +21,9 @@ from postfleet_operator.spec import JobPool
 from postfleet_operator.stores import Connect
 
 log = structlog.get_logger(__name__)
+
+# The set that tells the relay which queues there are, before they have had a row: it writes a record for each.
+ANNOUNCED = "postfleet:queues"
 
 # A database that does not answer is asked again after this long: the loop must not wait for it at every tick.
 RETRY_SECONDS = 10.0
@@ -78,11 +83,14 @@ class Sampler:
     def _read(self, queues: Sequence[str]) -> tuple[dict[str, QueueReading], float]:
         pipeline = self._client.pipeline(transaction=False)
         pipeline.time()
+        if queues:
+            pipeline.sadd(ANNOUNCED, *queues)
         for queue in queues:
             pipeline.hlen(f"dramatiq:{queue}.msgs")
             pipeline.llen(f"dramatiq:{queue}")
             pipeline.get(f"postfleet:relay:{queue}")
         time, *answers = pipeline.execute(raise_on_error=False)
+        answers = answers[1:]  # without the announcement's: a queue that the relay does not know shows as no record
         if isinstance(time, redis.RedisError):  # not one queue but the server refuses (loading, no password)
             raise time
         seconds, microseconds = time

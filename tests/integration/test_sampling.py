@@ -44,12 +44,12 @@ def insert(database_url: str, **row: Any) -> None:
     columns = {"type": "email.send", "queue": "retry"} | row
     names, marks = ", ".join(columns), ", ".join(f"%({name})s" for name in columns)
     with psycopg.connect(database_url) as connection:
-        connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns)  # type: ignore[call-overload]
+        connection.execute(f"INSERT INTO jobs ({names}) VALUES ({marks})", columns)
 
 
 def run(database_url: str, statement: str) -> None:
     with psycopg.connect(database_url) as connection:
-        connection.execute(statement)  # type: ignore[call-overload]
+        connection.execute(statement)
 
 
 def nowhere() -> str:
@@ -176,6 +176,11 @@ def test_a_slow_database_counts_as_no_signal(redis_client: redis.Redis, database
         signal = look(redis_client, database_url)
     assert signal.source is Source.NONE
     assert "canceling statement due to statement timeout" in signal.message
+
+
+def test_queues_are_announced_to_the_relay_even_before_it_reports(redis_client: redis.Redis) -> None:
+    look(redis_client, nowhere(), pool(), pool("second", queues=["other"]))
+    assert redis_client.smembers("postfleet:queues") == {*QUEUES, "other"}
 
 
 def test_no_pools_need_no_answer() -> None:
