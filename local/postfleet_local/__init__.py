@@ -1,0 +1,1 @@
+"""The whole fleet on one machine: embedded servers, and processes in the place of pods."""

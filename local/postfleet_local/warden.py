@@ -15,6 +15,8 @@ import sys
 import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
 
 import psutil
 
@@ -85,6 +87,14 @@ class Warden:
     def forget(self, pid: int) -> None:
         """The process has ended."""
         self._say(f"forget {pid}")
+
+    def __enter__(self) -> Self:
+        """Keep watch until the block ends."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """See `close`."""
+        self.close()
 
     def close(self) -> None:
         """End what is still watched, and the warden."""

@@ -1,0 +1,283 @@
+"""A fleet on this machine: servers, relay, workers and the operator's loop, from start to stop.
+
+Everything it starts is a child process that ends with it. One thread watches: edited manifests take effect (a broken
+edit is told and the last good state stays), a server that died is started again.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+import structlog
+from postfleet_operator.autoscaler import Autoscaler, Observer
+from postfleet_operator.deployment import RenderSettings
+from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.manifests import Manifests
+from postfleet_operator.nodes import mirror
+from postfleet_operator.sampling import Sampler
+from postfleet_operator.spec import JobPool
+from postfleet_operator.stores import database, redis_client
+from postfleet_workers.store.migrate import upgrade
+from postfleet_workers.store.session import engine_for
+
+from postfleet_local import routing, sources
+from postfleet_local.cluster import ProcessCluster, Teller
+from postfleet_local.errors import ManifestError, StackError
+from postfleet_local.home import Home
+from postfleet_local.processes import Processes
+from postfleet_local.replica import SERVER_STAGE
+from postfleet_local.routing import Endpoint
+from postfleet_local.stack import Postgres, Server, Sink, Valkey
+from postfleet_local.warden import Warden
+
+log = structlog.get_logger(__name__)
+
+DATABASE = "postfleet"
+CONNECTIONS = "postfleet-connections"
+SINK_PORT = 2525
+WATCH_SECONDS = 0.5
+
+Route = Callable[[Manifests, Endpoint], Manifests]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What kind of fleet.
+
+    Attributes:
+        sources: files and folders with manifests; none takes a copy of the quickstart's into the fleet's folder.
+        smtp: turns every node to this server; None runs a sink.
+        route: how nodes meet the sink, see `routing`.
+        sink_delay_seconds: shortest and longest wait before the sink answers a final dot.
+        sink_port: where the sink should listen, if that port is free.
+        sink_asks_login: the sink lets in only the login of the first node.
+        settings: more POSTFLEET_* settings for relay and workers.
+    """
+
+    sources: tuple[Path, ...] = ()
+    smtp: Endpoint | None = None
+    route: Route = routing.kept_here
+    sink_delay_seconds: tuple[float, float] = (0.0, 0.0)
+    sink_port: int | None = SINK_PORT
+    sink_asks_login: bool = False
+    settings: Mapping[str, str] = field(default_factory=dict)
+
+
+class Fleet:
+    """A running fleet, as a context manager.
+
+    Args:
+        home: its folder, held.
+        options: what kind of fleet.
+        tell: is given a line for people now and then.
+        observer: is told of every scaling decision.
+    """
+
+    def __init__(self, home: Home, options: Options, tell: Teller, observer: Observer | None = None) -> None:
+        self.home = home
+        self.options = options
+        self.postgres = Postgres(home.directory / "postgresql")
+        self.valkey = Valkey(home.directory / "valkey")
+        self.sink: Sink | None = None
+        self.sources = options.sources
+        self._tell = tell
+        self._observer = observer
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._exits = ExitStack()
+
+    def __enter__(self) -> Self:
+        """Start everything.
+
+        Raises:
+            ManifestError: the manifests cannot be used.
+            StackError: a server did not come up.
+        """
+        with ExitStack() as exits:
+            manifests = sources.read(self.sources) if self.sources else None
+            self._warden = exits.enter_context(Warden())
+            for server in (self.postgres, self.valkey):
+                self.home.settle_port(server)
+                self._serve(server, exits)
+            self._prepare_database()
+            if self.options.smtp is None:
+                self._start_sink(manifests, exits)
+            if manifests is None:
+                self.sources = (self.home.default_manifests(self.server.port),)
+                manifests = sources.read(self.sources)
+            self.processes = Processes(self.home.directory, self._warden)
+            exits.callback(self._stop_processes)
+            self.cluster = ProcessCluster(self.processes, self.home.directory, self._tell)
+            exits.callback(self._stop_threads)
+            self._start_relay()
+            self._apply(manifests)
+            self._run("autoscaler", self._autoscale)
+            self._run("watcher", self._watch)
+            self._exits = exits.pop_all()
+        self.home.write_env(self.variables)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Stop everything, workers first. Ctrl-C meanwhile shortens their grace."""
+        self._exits.close()
+
+    @property
+    def database_url(self) -> str:
+        """PostgreSQL."""
+        return self.postgres.url(DATABASE)
+
+    def pools(self) -> list[JobPool]:
+        """The pools as they stand."""
+        return [pool for pool in self.cluster.pools() if isinstance(pool, JobPool)]
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the `postfleet` command needs to join."""
+        return {
+            "POSTFLEET_DATABASE_URL": self.database_url,
+            "POSTFLEET_REDIS_URL": self.valkey.url(),
+            **self.options.settings,
+        }
+
+    @property
+    def server(self) -> Endpoint:
+        """The SMTP server that takes the mail."""
+        if self.options.smtp is not None:
+            return self.options.smtp
+        if self.sink is None:
+            raise StackError("the sink has not been started yet")
+        return Endpoint("127.0.0.1", self.sink.port)
+
+    def _serve(self, server: Server, exits: ExitStack) -> None:
+        server.start()
+        exits.callback(server.stop)
+        self._guard(server)
+
+    def _guard(self, server: Server) -> None:
+        number = signal.SIGINT if isinstance(server, Postgres) else signal.SIGTERM
+        if server.process is not None:
+            self._warden.watch(server.process.pid, stage=SERVER_STAGE, number=number)
+
+    def _prepare_database(self) -> None:
+        with psycopg.connect(self.postgres.url(), autocommit=True) as connection:
+            found = connection.execute("SELECT FROM pg_database WHERE datname = %s", [DATABASE]).fetchone()
+            if found is None:
+                connection.execute(f"CREATE DATABASE {DATABASE}")
+        engine = engine_for(self.database_url, connections=1, application_name="postfleet-local")
+        upgrade(engine)
+        engine.dispose()
+
+    def _start_sink(self, manifests: Manifests | None, exits: ExitStack) -> None:
+        login = routing.login_of(manifests) if manifests and self.options.sink_asks_login else None
+        self.sink = Sink(
+            self.home.directory / "sink",
+            delay_seconds=self.options.sink_delay_seconds,
+            username=login.data.get("username", "") if login else "",
+            password=login.data.get("password", "") if login else "",
+            require_auth=login is not None,
+        )
+        self.home.settle_port(self.sink, self.options.sink_port)
+        self._serve(self.sink, exits)
+
+    def _start_relay(self) -> None:
+        data = {name: value.encode() for name, value in self.variables.items()}
+        self.processes.put_secret(CONNECTIONS, data)
+        container = {
+            "name": "relay",
+            "command": ["postfleet", "relay"],
+            "env": [
+                {"name": "POSTFLEET_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+                {"name": "POSTFLEET_HEALTH_PORT", "value": "8080"},
+            ],
+            "envFrom": [{"secretRef": {"name": CONNECTIONS}}],
+            "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 5},
+        }
+        self.processes.put_deployment(
+            "relay", {"spec": {"terminationGracePeriodSeconds": 10, "containers": [container]}}
+        )
+        self.processes.set_replicas("relay", 1)
+
+    def _apply(self, manifests: Manifests) -> None:
+        routed = self._routed(manifests)
+        for line in self.cluster.update(routed):
+            self._tell(line)
+        with database(self.database_url)() as connection:
+            for line in mirror(connection, routed.nodes).problems:
+                self._tell(line)
+
+    def _routed(self, manifests: Manifests) -> Manifests:
+        if self.options.smtp is not None:
+            return routing.to_server(manifests, self.options.smtp)
+        return self.options.route(manifests, self.server)
+
+    def _run(self, name: str, target: Callable[[], None]) -> None:
+        thread = threading.Thread(target=target, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _autoscale(self) -> None:
+        client = redis_client(self.valkey.url())
+        sampler = Sampler(client, database(self.database_url))
+        Autoscaler(self.cluster, sampler, time.time, RenderSettings("postfleet", CONNECTIONS), self._observer).run(
+            self._stop
+        )
+        client.close()
+
+    def _watch(self) -> None:
+        seen = sources.fingerprint(self.sources)
+        pending = False
+        while not self._stop.wait(WATCH_SECONDS):
+            self._revive()
+            now = sources.fingerprint(self.sources)
+            if now != seen or pending:
+                seen = now
+                pending = not self._reload()
+
+    def _reload(self) -> bool:
+        try:
+            self._apply(sources.read(self.sources))
+        except ManifestError as error:
+            for line in str(error).splitlines():
+                self._tell(f"not applied: {line}")
+        except (psycopg.OperationalError, StoreUnavailable) as error:
+            log.warning("nodes_not_mirrored", error=str(error))
+            return False
+        else:
+            self._tell("manifests applied")
+        return True
+
+    def _revive(self) -> None:
+        servers: tuple[Server | None, ...] = (self.postgres, self.valkey, self.sink)
+        for server in servers:
+            if server is None or server.alive() or self._stop.is_set():
+                continue
+            if server.process is not None:
+                self._warden.forget(server.process.pid)
+            self._tell(f"{server.name} has ended, starting it again")
+            try:
+                server.start()
+            except StackError as error:
+                self._tell(str(error))
+            else:
+                self._guard(server)
+
+    def _stop_threads(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _stop_processes(self) -> None:
+        try:
+            self.processes.close()
+        except KeyboardInterrupt:
+            self._tell("stopping at once")
+            self.processes.close(patience_seconds=0.0)

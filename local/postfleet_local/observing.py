@@ -1,0 +1,77 @@
+"""What a demo sees while it runs: samples once a second, and what the autoscaler decides."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from postfleet_operator.scaling.values import Decision
+from postfleet_operator.scaling.values import Sample as PoolSample
+from postfleet_operator.spec import JobPool, Mode
+
+from postfleet_local.fleet import Fleet
+from postfleet_local.live import Display
+from postfleet_local.timeline import Change, Counts, Sample
+
+
+class Observations:
+    """Collects; called by the demo's loop and by the autoscaler's thread. Times count from `begin`."""
+
+    def __init__(self, display: Display) -> None:
+        self.samples: list[Sample] = []
+        self.changes: list[Change] = []
+        self.news = ""
+        self.begun_at = time.time()
+        self.peak = 0
+        self._display = display
+        self._lock = threading.Lock()
+        self._backlogs: dict[str, int] = {}
+        self._before: tuple[float, int] | None = None
+
+    def begin(self) -> None:
+        """The campaign starts now."""
+        self.begun_at = time.time()
+        self._before = (time.monotonic(), 0)
+
+    def tell(self, line: str) -> None:
+        """A line of the fleet's."""
+        self.news = line
+        self._display.say(line)
+
+    def observe(self, pool: JobPool, sample: PoolSample, decision: Decision) -> None:
+        """A scaling decision."""
+        with self._lock:
+            self._backlogs[pool.name] = sample.signal.backlog
+            if decision.after != decision.before:
+                at = time.time() - self.begun_at
+                self.changes.append(Change(at, pool.name, decision.before, decision.after, decision.message))
+
+    def take(self, fleet: Fleet, counts: Counts) -> None:
+        """Take a sample."""
+        now = time.monotonic()
+        then, sent = self._before or (now - 1.0, counts.sent)
+        self._before = (now, counts.sent)
+        workloads = [fleet.cluster.observe(pool) for pool in fleet.pools()]
+        ready = sum(w.ready for w in workloads)
+        self.peak = max(self.peak, ready)
+        with self._lock:
+            backlog = sum(self._backlogs.values())
+        self.samples.append(
+            Sample(
+                at=time.time() - self.begun_at,
+                backlog=backlog,
+                desired=sum(w.replicas for w in workloads),
+                ready=ready,
+                counts=counts,
+                emails_per_second=(counts.sent - sent) / max(now - then, 0.001),
+            )
+        )
+
+    def shrunk(self, fleet: Fleet) -> bool:
+        """Whether every pool is back at its least number of workers, and no other process of it is left."""
+        for pool in fleet.pools():
+            status = fleet.processes.status(pool.name)
+            least = pool.spec.autoscaling.min_replicas if pool.spec.mode is Mode.AUTO else pool.spec.replicas
+            if status is None or status.desired > least or len(status.pids) > least:
+                return False
+        return True
