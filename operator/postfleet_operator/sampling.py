@@ -29,8 +29,8 @@ ANNOUNCED = "postfleet:queues"
 RETRY_SECONDS = 10.0
 
 # Due jobs and running ones of some queues, each counted no further than `bound`. Waiting rows whose time has come are
-# due too: without a relay nobody moves them. What people have paused is no work; what a limit holds, only the relay
-# knows.
+# due too: without a relay nobody moves them. What people have paused, or routed to a node that is gone, is no work;
+# what a limit holds, only the relay knows.
 COUNT = """
 WITH due AS (
     SELECT 1 FROM jobs AS j
@@ -40,7 +40,7 @@ WITH due AS (
       AND NOT EXISTS (SELECT FROM holds AS h
                       WHERE (h.kind = 'queue' AND h.key = j.queue) OR (h.kind = 'batch' AND h.key = j.batch))
       AND NOT EXISTS (SELECT FROM tenants AS t WHERE t.name = j.tenant AND t.paused)
-      AND NOT EXISTS (SELECT FROM sending_nodes AS n WHERE n.name = j.route AND n.paused)
+      AND (j.route = '' OR EXISTS (SELECT FROM sending_nodes AS n WHERE n.name = j.route AND NOT n.paused))
     LIMIT %(bound)s
 ), running AS (
     SELECT 1 FROM jobs WHERE state = 'executing' AND queue = ANY(%(queues)s) LIMIT %(bound)s

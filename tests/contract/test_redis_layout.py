@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 
@@ -9,9 +10,13 @@ import dramatiq
 import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
+from postfleet_operator.reading import RelayRecord, parse_record
 from postfleet_operator.sampling import Sampler
 from postfleet_operator.scaling.values import Signal, Source
 from postfleet_operator.stores import database
+from postfleet_workers.relay.gate import Permits, Rules, Tenant
+from postfleet_workers.relay.record import compose
+from postfleet_workers.relay.rows import Group
 from unit.operator.building import pool
 
 QUEUES = ["priority-high", "retry"]
@@ -90,3 +95,31 @@ def test_queues_of_a_pool_are_summed_and_messages_count_as_the_jobs_they_carry(
 def test_an_empty_pipe_with_fresh_records_is_a_healthy_nothing(redis_client: redis.Redis) -> None:
     signal = look(redis_client)
     assert (signal.source, signal.backlog) == (Source.REDIS, 0)
+
+
+def test_the_relay_s_record_is_what_the_operator_reads() -> None:
+    written = compose(
+        queue="retry",
+        groups=[Group(("a", "", ""), 4, 6, 2.5, "t"), Group(("b", "", ""), 3, 0, 9.0, "t")],
+        published_now={("a", "", ""): 2},
+        running=4,
+        messages=3,
+        rules=Rules(tenants={"b": Tenant(paused=True)}),
+        permits=Permits({}, {}),
+        waiting=(5, 2000.5),
+        at=1000.25,
+        poll_seconds=0.5,
+    )
+    assert parse_record(json.dumps(written)) == RelayRecord(
+        at=1000.25,
+        poll_seconds=0.5,
+        held=2,
+        throttled=3,
+        throttled_by={"tenant b paused": 3},
+        scheduled=5,
+        next_run_at=2000.5,
+        oldest_seconds=2.5,
+        running=4,
+        mean_bundle_size=4.0,
+    )
+    assert {field.name for field in dataclasses.fields(RelayRecord)} == written.keys()

@@ -130,11 +130,15 @@ def test_without_redis_postgresql_counts_what_is_due_and_what_runs(database_url:
 def test_what_people_have_paused_is_no_work(redis_client: redis.Redis, database_url: str) -> None:
     run(database_url, "INSERT INTO tenants (name, paused) VALUES ('quiet', true)")
     run(database_url, "INSERT INTO holds (kind, key) VALUES ('batch', 'campaign:7'), ('queue', 'priority-high')")
-    run(database_url, "INSERT INTO sending_nodes (name, spec, paused) VALUES ('acme-1', '{}', true)")
+    run(
+        database_url,
+        "INSERT INTO sending_nodes (name, spec, paused) VALUES ('acme-1', '{}', true), ('acme-2', '{}', false)",
+    )
     insert(database_url, tenant="quiet")
     insert(database_url, batch="campaign:7")
     insert(database_url, queue="priority-high")
     insert(database_url, route="acme-1")
+    insert(database_url, route="gone")
     insert(database_url, batch="campaign:8", route="acme-2")
     assert look(redis_client, database_url).backlog == 1
 
