@@ -107,11 +107,15 @@ class FaultyLab:
             for fault in faults:
                 if fault.release:
                     fault.release.set()
+        self.hang_up()
+        for thread in self._threads:
+            thread.join(timeout=5)
+
+    def hang_up(self) -> None:
+        """Close every open connection."""
         for connection in list(self._open):
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join(timeout=5)
 
     def _listen(self) -> None:
         while not self._stopping:
@@ -251,6 +255,8 @@ class Lab:
         class Server(SMTP):
             def connection_made(self, transport: Any) -> None:
                 if not self._tls_protocol_was_here:
+                    # asyncio does this only for sockets with an explicit protocol; else replies wait 40 ms.
+                    transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                     lab.connections += 1
                     lab.open += 1
                     lab.most_open = max(lab.most_open, lab.open)

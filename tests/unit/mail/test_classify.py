@@ -79,6 +79,7 @@ TABLE = [
     (DOT, "777 what", Unknown, None),
     (RCPT, "-1 gibberish", Deferred, D),
     (DATA, "354 go on", Deferred, D),
+    (DATA, "250 what for", Deferred, D),
 ]
 
 
@@ -103,5 +104,6 @@ def test_unknown_comes_only_after_the_dot_and_a_4xx_never_bounces_a_recipient(
         assert phase is Phase.DOT
     if isinstance(verdict, Sent):
         assert 200 <= code <= 299
+        assert phase is Phase.DOT
     if isinstance(verdict, Bounced) and 400 <= code <= 499:
         assert "permanent" in text.lower() or "retrying" in text.lower() or "[TS03]" in text.upper()

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from postfleet_workers.mail.reply import Reply, from_detail, parse, to_detail
+from postfleet_workers.mail.reply import NO_ANSWER, Phase, Reply, from_detail, parse, to_detail
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,18 @@ def test_an_answer_is_taken_apart(code: int, text: bytes, expected: Reply) -> No
     assert parse(code, text) == expected
 
 
-@given(st.integers(200, 599), st.text(max_size=700))
-def test_the_journal_gives_back_what_it_was_given(code: int, text: str) -> None:
+@given(st.sampled_from(Phase), st.integers(-1, 599), st.text(max_size=700))
+def test_the_journal_gives_back_what_it_was_given(phase: Phase, code: int, text: str) -> None:
     reply = parse(code, text)
-    assert from_detail(to_detail(reply)) == reply
+    assert from_detail(to_detail(phase, reply)) == (phase, reply)
 
 
-def test_a_detail_that_nobody_wrote_is_no_reply() -> None:
-    assert from_detail("gibberish").code == -1
+def test_what_ended_without_an_answer_has_none() -> None:
+    assert from_detail(NO_ANSWER) is None
+
+
+@pytest.mark.parametrize("detail", ["gibberish", "", "lunch 250 - ok"])
+def test_a_detail_that_nobody_wrote_proves_nothing(detail: str) -> None:
+    found = from_detail(detail)
+    assert found is not None
+    assert (found[0], found[1].code) == (Phase.DOT, -1)

@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+import random
+import ssl
+from collections.abc import Generator, Iterable, Sequence
 
+from postfleet_workers import clock
+from postfleet_workers.actors import Services
 from postfleet_workers.jobs import Job, JobType, Outcome, Run, Trace
+from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Delivery, Deps
+from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outbox import JOB_TYPE
-from postfleet_workers.mail.outcome import History, outcome_of_trace
+from postfleet_workers.mail.outcome import History, Schedule, outcome_of_trace
+from postfleet_workers.mail.sessions import Connect, Sessions
 from postfleet_workers.mail.settlement import settle
+from postfleet_workers.mail.smtp import SmtpSession, Timeouts, connect
+from postfleet_workers.settings import Settings
+from postfleet_workers.throttling.redis import RedisSessions
 
 BUNDLE_SIZE = 50
+CONNECT_SECONDS = 30.0
+
+
+def job_types(services: Services) -> Iterable[JobType]:
+    """What this module offers."""
+    settings = services.settings
+    deps = Deps(
+        engine=services.engine,
+        limiter=services.limiter,
+        sessions=Sessions(
+            RedisSessions(services.client, settings.session_lease_seconds),
+            connector(settings),
+            Credentials(settings.credentials_dir),
+            monotonic=clock.monotonic,
+        ),
+        monotonic=clock.monotonic,
+        jitter=random.random,
+        schedule=Schedule(settings.deferral_base_seconds, settings.deferral_max_age_seconds),
+    )
+    return [email_send(deps)]
+
+
+def connector(settings: Settings) -> Connect:
+    """How this process opens sessions; certificates must be signed by the system's authorities (or SSL_CERT_FILE)."""
+    timeouts = Timeouts(
+        connect=min(CONNECT_SECONDS, settings.smtp_timeout_seconds),
+        reply=settings.smtp_timeout_seconds,
+        dot=settings.dot_timeout_seconds,
+    )
+    tls = ssl.create_default_context()
+
+    def open_session(node: NodeSpec, login: Login | None) -> SmtpSession:
+        return connect(node, login, timeouts=timeouts, tls=tls)
+
+    return open_session
 
 
 def email_send(deps: Deps) -> JobType:
@@ -31,4 +76,5 @@ def email_send(deps: Deps) -> JobType:
         retry_queue="retry",
         settle=settle,
         recover=recover,
+        close=deps.sessions.close,
     )

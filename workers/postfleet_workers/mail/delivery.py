@@ -22,7 +22,7 @@ from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outcome import OVER, History, Schedule, failed, outcome_of_fault, outcome_of_reply
 from postfleet_workers.mail.parcels import Mail, Parcel, Press, load
 from postfleet_workers.mail.permits import Permits
-from postfleet_workers.mail.reply import Phase, to_detail
+from postfleet_workers.mail.reply import NO_ANSWER, Phase, to_detail
 from postfleet_workers.mail.sessions import Held, Sessions
 from postfleet_workers.store.session import transaction
 from postfleet_workers.throttling.limiter import Limiter
@@ -71,6 +71,7 @@ class Delivery:
         self._held: Held | None = None
         self._permits: dict[tuple[Limit, ...], Permits] = {}
         self._broken: dict[str, Outcome] = {}  # node -> what happens to the rest of its mails
+        self._noted = False  # the journal says how this mail ended, or that its dot went out
 
     def outcomes(self) -> Generator[Outcome, None, None]:
         """One outcome per job, in order."""
@@ -89,7 +90,10 @@ class Delivery:
                 elif parcel.row.status in OVER:
                     yield Done()
                 else:
-                    yield self._outcome(job, parcel, len(self._jobs) - number)
+                    self._noted = False
+                    outcome = self._outcome(job, parcel, len(self._jobs) - number)
+                    self._note(job, NO_ANSWER)
+                    yield outcome
         finally:
             self._finish()
 
@@ -133,14 +137,24 @@ class Delivery:
             sender=mail.sender,
             recipient=mail.recipient,
             message=mail.message,
-            before_dot=lambda: self._run.dot(job),
+            before_dot=lambda: self._dot(job),
         )
         if answer is None:
             return HandBack("the claim is no longer ours")
-        if answer.phase is Phase.DOT:
-            with suppress(PipeUnavailable):  # the outcome is written in any case; only a crash before that needs this
-                self._run.reply(job, to_detail(answer.reply))
+        self._noted = False
+        self._note(job, to_detail(answer.phase, answer.reply))
         return outcome_of_reply(answer.reply, answer.phase, node.name, self._history(parcel), self._deps.schedule)
+
+    def _dot(self, job: Job) -> bool:
+        self._noted = True  # from here on only an answer may follow in the journal: silence means unknown
+        return self._run.dot(job)
+
+    def _note(self, job: Job, detail: str) -> None:
+        """Journal how the mail ended, once: a worker that dies before it is written did not die of this mail."""
+        if not self._noted:
+            self._noted = True
+            with suppress(PipeUnavailable):  # the outcome is written in any case; only a crash before that needs this
+                self._run.reply(job, detail)
 
     def _session(self, node: NodeSpec) -> Held | None:
         held = self._held

@@ -113,7 +113,8 @@ def outcome_of_trace(trace: Trace, node: str, history: History, schedule: Schedu
     """What became of a mail whose worker is gone, from its journal; None: nothing went out, send it again."""
     match trace:
         case Trace(phase="reply", detail=detail):
-            return outcome_of_reply(from_detail(detail), Phase.DOT, node, history, schedule)
+            answer = from_detail(detail)
+            return answer and outcome_of_reply(answer[1], answer[0], node, history, schedule)
         case Trace(phase="dot"):
             return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, "the worker died waiting for the final reply"))
         case Trace(complete=True):

@@ -12,7 +12,8 @@ from enum import StrEnum
 
 MAX_TEXT = 500
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
-_DETAIL = re.compile(r"(-?\d{1,3}) (-|[245]\.\d{1,3}\.\d{1,3})(?: (.*))?", re.DOTALL)
+_DETAIL = re.compile(r"([a-z]+) (-?\d{1,3}) (-|[245]\.\d{1,3}\.\d{1,3})(?: (.*))?", re.DOTALL)
+NO_ANSWER = "ended"
 
 
 class Phase(StrEnum):
@@ -62,14 +63,16 @@ def parse(code: int, text: bytes | str) -> Reply:
     return Reply(code, enhanced, printable.strip()[:MAX_TEXT].rstrip())
 
 
-def to_detail(reply: Reply) -> str:
-    """The reply as the journal keeps it."""
-    return f"{reply.code} {reply.enhanced or '-'} {reply.text}".rstrip()
+def to_detail(phase: Phase, reply: Reply) -> str:
+    """An answer and what it answered, as the journal keeps it. `NO_ANSWER` stands for 'ended without one'."""
+    return f"{phase} {reply.code} {reply.enhanced or '-'} {reply.text}".rstrip()
 
 
-def from_detail(detail: str) -> Reply:
-    """The reply that `to_detail` wrote; a text that it never wrote becomes a reply with code -1."""
+def from_detail(detail: str) -> tuple[Phase, Reply] | None:
+    """What `to_detail` wrote; None for `NO_ANSWER`. A text that it never wrote is an answer to the dot that is none."""
+    if detail == NO_ANSWER:
+        return None
     match = _DETAIL.fullmatch(detail)
-    if match is None:
-        return Reply(-1, "", detail[:MAX_TEXT])
-    return Reply(int(match[1]), "" if match[2] == "-" else match[2], match[3] or "")
+    if match is None or match[1] not in set(Phase):
+        return Phase.DOT, Reply(-1, "", detail[:MAX_TEXT])
+    return Phase(match[1]), Reply(int(match[2]), "" if match[3] == "-" else match[3], match[4] or "")

@@ -1,0 +1,213 @@
+"""The pool of SMTP sessions: what it may hold open, reuses and gives up. Leases are the in-memory twin's."""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from postfleet_workers.epoch import MemoryEpoch
+from postfleet_workers.mail import smtp
+from postfleet_workers.mail.credentials import Credentials
+from postfleet_workers.mail.errors import LoginRefused, Unreachable
+from postfleet_workers.mail.node import NodeSpec, parse_node
+from postfleet_workers.mail.sessions import Sessions
+from postfleet_workers.mail.smtp import Timeouts
+from postfleet_workers.throttling.memory import MemorySessions
+from smtp_lab import FaultyLab, Lab, running, wait_for
+from smtp_lab import Phase as At
+from worlds import Clock
+
+
+class Pool:
+    """Sessions on clocks that move when told to."""
+
+    def __init__(self, folder: Path) -> None:
+        self.clock = Clock()
+        self.leases = MemorySessions(MemoryEpoch(self.clock), lease_seconds=30)
+        tls = ssl.create_default_context()
+        self.sessions = Sessions(
+            self.leases,
+            lambda node, login: smtp.connect(node, login, timeouts=Timeouts(5, 5, 5), tls=tls),
+            Credentials(folder),
+            monotonic=self.clock,
+        )
+
+    def open(self, node: str = "n1", maximum: int = 100) -> int:
+        """How many leases are held now."""
+        free = 0
+        while self.leases.acquire(node, maximum, f"probe-{free}"):
+            free += 1
+        for number in range(free):
+            self.leases.release(node, f"probe-{number}")
+        return maximum - free
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
+    pool = Pool(tmp_path)
+    yield pool
+    pool.sessions.close()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    with running(Lab()) as lab:
+        yield lab
+
+
+def node(port: int, name: str = "n1", login: bool = False, **limits: Any) -> NodeSpec:
+    secret = {"name": "s"} if login else None
+    smtp_spec = {"host": "127.0.0.1", "port": port, "tls": "None", "credentialsSecretRef": secret}
+    return parse_node(name, {"smtp": smtp_spec, "identity": {"domain": "a.example"}, "limits": limits})
+
+
+def test_a_returned_session_is_taken_again(pool: Pool, lab: Lab) -> None:
+    first = pool.sessions.take(node(lab.port), 0)
+    assert first is not None
+    pool.sessions.give_back(first)
+    assert pool.sessions.take(node(lab.port), 0) is first
+    assert (lab.connections, pool.open()) == (1, 1)
+    pool.sessions.give_back(first)
+
+
+def test_no_more_are_open_than_the_node_allows(pool: Pool, lab: Lab) -> None:
+    two = node(lab.port, maxConnections=2)
+    held = [pool.sessions.take(two, 0) for _ in range(3)]
+    assert held[2] is None
+    assert lab.connections == 2
+    for one in held[:2]:
+        assert one is not None
+        pool.sessions.give_back(one)
+
+
+def test_whoever_waits_gets_the_session_that_comes_back(pool: Pool, lab: Lab) -> None:
+    one = node(lab.port, maxConnections=1)
+    held = pool.sessions.take(one, 0)
+    assert held is not None
+    got: list[Any] = []
+    waiting = threading.Thread(target=lambda: got.append(pool.sessions.take(one, 60)))
+    waiting.start()
+    pool.sessions.give_back(held)
+    waiting.join(10)
+    assert got == [held]
+    pool.sessions.give_back(held)
+
+
+def test_a_session_that_could_not_be_opened_gives_its_lease_back(pool: Pool) -> None:
+    with running(FaultyLab()) as faulty:
+        faulty.fail(At.BANNER, reply="421 busy", drop=True)
+        with pytest.raises(Unreachable):
+            pool.sessions.take(node(faulty.port), 0)
+    assert pool.open() == 0
+
+
+def test_a_session_that_the_server_closed_meanwhile_is_replaced(pool: Pool) -> None:
+    with running(FaultyLab()) as faulty:
+        held = pool.sessions.take(node(faulty.port), 0)
+        assert held is not None
+        pool.sessions.give_back(held)
+        faulty.hang_up()
+        wait_for(lambda: not held.session.alive())
+        again = pool.sessions.take(node(faulty.port), 0)
+        assert again is not None
+        assert again is not held
+        assert (faulty.connections, pool.open()) == (2, 1)
+        pool.sessions.give_back(again)
+        pool.sessions.close()
+
+
+def test_an_unusable_session_is_closed_when_it_comes_back(pool: Pool, lab: Lab) -> None:
+    held = pool.sessions.take(node(lab.port), 0)
+    assert held is not None
+    held.session.abort()
+    pool.sessions.give_back(held)
+    assert pool.open() == 0
+
+
+def test_a_changed_endpoint_makes_connections_anew(pool: Pool, lab: Lab) -> None:
+    held = pool.sessions.take(node(lab.port), 0)
+    assert held is not None
+    pool.sessions.give_back(held)
+    with running(Lab()) as other:
+        moved = pool.sessions.take(node(other.port), 0)
+        assert moved is not None
+        assert (lab.connections, other.connections, pool.open()) == (1, 1, 1)
+        pool.sessions.give_back(moved)
+        pool.sessions.close()
+
+
+def test_changed_credentials_make_connections_anew(pool: Pool, tmp_path: Path) -> None:
+    (tmp_path / "n1.username").write_text("ann")
+    (tmp_path / "n1.password").write_text("old")
+    with running(Lab(login=("ann", "old"))) as lab:
+        held = pool.sessions.take(node(lab.port, login=True), 0)
+        assert held is not None
+        pool.sessions.give_back(held)
+        lab.login = ("ann", "new-one")
+        (tmp_path / "n1.password").write_text("new-one")
+        held = pool.sessions.take(node(lab.port, login=True), 0)
+        assert held is not None
+        assert lab.logins == ["ann", "ann"]
+        pool.sessions.give_back(held)
+        pool.sessions.close()
+
+
+def test_a_login_that_is_not_there_says_where_it_was_looked_for(pool: Pool, lab: Lab, tmp_path: Path) -> None:
+    with pytest.raises(LoginRefused, match=f"node n1: no login in {tmp_path}"):
+        pool.sessions.take(node(lab.port, login=True), 0)
+
+
+def test_idle_sessions_are_closed_after_a_while_and_busy_ones_are_not(pool: Pool, lab: Lab) -> None:
+    idle, busy = (pool.sessions.take(node(lab.port), 0) for _ in range(2))
+    assert idle is not None
+    assert busy is not None
+    pool.sessions.give_back(idle)
+    pool.clock.advance(20)
+    pool.sessions.keep()
+    assert pool.open() == 2
+    pool.clock.advance(11)
+    pool.sessions.keep()
+    assert not idle.session.usable
+    assert busy.session.usable
+    pool.sessions.give_back(busy)
+
+
+def test_leases_are_renewed_while_sessions_are_open(pool: Pool, lab: Lab) -> None:
+    held = pool.sessions.take(node(lab.port), 0)
+    assert held is not None
+    for _ in range(10):
+        pool.clock.advance(10)
+        pool.sessions.keep()
+    assert pool.open() == 1
+    pool.sessions.give_back(held)
+
+
+def test_a_session_whose_lease_lapsed_is_closed(pool: Pool, lab: Lab) -> None:
+    idle, busy = (pool.sessions.take(node(lab.port), 0) for _ in range(2))
+    assert idle is not None
+    assert busy is not None
+    pool.sessions.give_back(idle)
+    pool.clock.advance(31)
+    assert pool.open() == 0  # whoever asks clears the lapsed ones away
+    pool.sessions.keep()
+    assert not idle.session.usable
+    assert not busy.fit
+    pool.sessions.give_back(busy)
+    assert not busy.session.usable
+
+
+def test_closing_ends_the_idle_now_and_the_busy_when_they_come_back(pool: Pool, lab: Lab) -> None:
+    idle, busy = (pool.sessions.take(node(lab.port), 0) for _ in range(2))
+    assert idle is not None
+    assert busy is not None
+    pool.sessions.give_back(idle)
+    pool.sessions.close()
+    assert not idle.session.usable
+    assert busy.session.usable
+    pool.sessions.give_back(busy)
+    assert not busy.session.usable
+    assert pool.open() == 0

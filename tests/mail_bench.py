@@ -1,0 +1,216 @@
+"""A bench for `email.send`: rows in a real PostgreSQL, limits and leases in a real Redis, a runner right here.
+
+The runner does what the worker's does, one step at a time and in sight: claim, journal, perform, settle.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import redis
+from postfleet_workers import clock, epoch, ledger, outcomes
+from postfleet_workers.actors.email_send import email_send
+from postfleet_workers.jobs import Job, JobType, Outcome, Registry, Settled
+from postfleet_workers.journal import Journal
+from postfleet_workers.mail import smtp
+from postfleet_workers.mail.credentials import Credentials, Login
+from postfleet_workers.mail.delivery import Deps
+from postfleet_workers.mail.node import NodeSpec
+from postfleet_workers.mail.outbox import NewEmail, send_email
+from postfleet_workers.mail.outcome import Schedule
+from postfleet_workers.mail.sessions import Sessions
+from postfleet_workers.mail.smtp import Timeouts
+from postfleet_workers.throttling.redis import RedisLimiter, RedisSessions
+from sqlalchemy import Engine, text
+
+NODE = "acme-1"
+TENANT = "acme"
+MAIL: dict[str, Any] = {
+    "tenant": TENANT, "node": NODE, "subject": "Hello", "text": "Hi {{ contact.email }}", "html": "<p>Hi</p>",
+    "sender": "News <news@acme.example>", "queue": "campaign-standard",
+}  # fmt: skip
+
+
+@dataclass
+class BenchRun:
+    """`jobs.Run` over the real journal. `log` has what is journalled, in order; hooks let a test step in."""
+
+    bench: Bench
+    claim: str
+    worker: str = "w1"
+    log: list[tuple[str, Any]] = field(default_factory=list)
+    before_dot: Callable[[Job], None] = lambda job: None
+
+    def stopping(self) -> bool:
+        return False
+
+    def dot(self, job: Job) -> bool:
+        self.before_dot(job)
+        granted = self.bench.journal.dot(self.claim, job.id)
+        self.log.append(("journal dot", self.bench.message_id(job.id)))
+        return granted
+
+    def reply(self, job: Job, detail: str) -> None:
+        self.bench.journal.reply(self.claim, job.id, detail)
+        self.log.append(("journal reply", self.bench.message_id(job.id)))
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+
+class Bench:
+    """Everything around `email.send`. Close it at the end."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        client: redis.Redis,
+        *,
+        timeouts: Timeouts | None = None,
+        credentials: Credentials | None = None,
+        schedule: Schedule | None = None,
+        trust: ssl.SSLContext | None = None,
+        session_wait_seconds: float = 0.3,
+    ) -> None:
+        self.engine = engine
+        self.client = client
+        self.journal = Journal(client)
+        self.epoch, _ = epoch.keep(client, live_workers=False)
+        timeouts = timeouts or Timeouts(connect=5, reply=5, dot=5)
+        tls = trust or ssl.create_default_context()
+
+        def connect(node: NodeSpec, login: Login | None) -> smtp.SmtpSession:
+            return smtp.connect(node, login, timeouts=timeouts, tls=tls)
+
+        self.leases = RedisSessions(client, 30.0)
+        self.sessions = Sessions(self.leases, connect, credentials or Credentials(None), monotonic=clock.monotonic)
+        self.deps = Deps(
+            engine=engine,
+            limiter=RedisLimiter(client),
+            sessions=self.sessions,
+            monotonic=clock.monotonic,
+            jitter=lambda: 0.0,
+            schedule=schedule or Schedule(300, 432_000),
+            session_wait_seconds=session_wait_seconds,
+        )
+        self.job_type: JobType = email_send(self.deps)
+        self.registry = Registry([self.job_type])
+        with engine.begin() as connection:
+            connection.execute(text("INSERT INTO tenants (name) VALUES (:t) ON CONFLICT DO NOTHING"), {"t": TENANT})
+            connection.execute(
+                text(
+                    "INSERT INTO workers (id, replica, queues, threads, lease_until) "
+                    "VALUES ('w1', 'w1', '{}', 1, postfleet_now() + interval '1 hour')"
+                )
+            )
+
+    def close(self) -> None:
+        self.sessions.close()
+
+    def node(
+        self,
+        port: int,
+        *,
+        name: str = NODE,
+        tls: str = "None",
+        paused: bool = False,
+        login: bool = False,
+        **limits: Any,
+    ) -> None:
+        """Make or change the node."""
+        secret = {"name": "s"} if login else None
+        spec = {
+            "smtp": {"host": "127.0.0.1", "port": port, "tls": tls, "credentialsSecretRef": secret},
+            "identity": {"domain": "mail.acme.example"},
+            "limits": {"maxConnections": 20, "messagesPerConnection": 100, **limits},
+            "tenants": [],
+            "paused": paused,
+        }
+        with self.engine.begin() as connection:
+            connection.execute(
+                text(
+                    "INSERT INTO sending_nodes (name, spec, paused) VALUES (:name, CAST(:spec AS jsonb), :paused) "
+                    "ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, paused = excluded.paused"
+                ),
+                {"name": name, "spec": json.dumps(spec), "paused": paused},
+            )
+        self.deps.directory.nodes._values.clear()
+
+    def enqueue(self, *recipients: str, **changes: Any) -> list[int]:
+        """One mail to each recipient; their email ids."""
+        with self.engine.begin() as connection:
+            return [send_email(connection, NewEmail(**{**MAIL, "to": to, **changes})) for to in recipients]
+
+    def claim(self) -> tuple[list[Job], BenchRun]:
+        """Claim every available job, as a worker would from a message of the relay."""
+        claim = uuid.uuid4().hex
+        with self.engine.begin() as connection:
+            found = connection.execute(text("SELECT id, publication FROM jobs WHERE state = 'available' ORDER BY id"))
+            items = [(row.id, row.publication) for row in found]
+            jobs = ledger.claim(connection, items, worker="w1", claim=claim, epoch=self.epoch)
+        assert self.journal.open(claim, "w1", self.epoch)
+        return jobs, BenchRun(self, claim)
+
+    def perform(self, jobs: Sequence[Job], run: BenchRun) -> list[Outcome]:
+        """Begin each job and ask for its outcome."""
+        performing = self.job_type.perform(jobs, run)
+        results = []
+        for job in jobs:
+            self.journal.begin(run.claim, job.id, datetime.now(UTC).timestamp())
+            results.append(next(performing))
+        performing.close()
+        return results
+
+    def settle(self, jobs: Sequence[Job], found: Sequence[Outcome | outcomes.Rescued]) -> list[Settled]:
+        """Write the outcomes."""
+        results = [
+            ledger.Result(job, outcome, outcomes.move(job, self.job_type, outcome, 15, 0.0), datetime.now(UTC))
+            for job, outcome in zip(jobs, found, strict=True)
+        ]
+        with self.engine.begin() as connection:
+            return ledger.settle(connection, results, worker="w1", registry=self.registry)
+
+    def run(self) -> list[Outcome]:
+        """Claim, perform and settle all that is available."""
+        jobs, run = self.claim()
+        found = self.perform(jobs, run)
+        self.settle(jobs, found)
+        return found
+
+    def run_again(self) -> list[Outcome]:
+        """Let what waits be due, then run it."""
+        with self.engine.begin() as connection:
+            connection.execute(text("UPDATE jobs SET state = 'available' WHERE state IN ('scheduled', 'retryable')"))
+        return self.run()
+
+    def rescue(self, jobs: Sequence[Job], run: BenchRun) -> list[Outcome | outcomes.Rescued]:
+        """What the relay does with the claim of a worker that is gone."""
+        traces = self.journal.revoke(run.claim, self.epoch)
+        found = [outcomes.recover(job, self.job_type, traces.of(job.id), "its worker died") for job in jobs]
+        self.settle(jobs, found)
+        return found
+
+    def emails(self) -> list[dict[str, Any]]:
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(text("SELECT * FROM emails ORDER BY id")).mappings()]
+
+    def statuses(self) -> list[str]:
+        return [row["status"] for row in self.emails()]
+
+    def attempts(self) -> list[dict[str, Any]]:
+        with self.engine.connect() as connection:
+            found = connection.execute(text("SELECT * FROM email_attempts ORDER BY id")).mappings()
+            return [dict(row) for row in found]
+
+    def jobs(self) -> list[dict[str, Any]]:
+        with self.engine.connect() as connection:
+            return [dict(row) for row in connection.execute(text("SELECT * FROM jobs ORDER BY id")).mappings()]
+
+    def message_id(self, job_id: int) -> str:
+        return next(row["message_id"] for row in self.emails() if row["job_id"] == job_id)
