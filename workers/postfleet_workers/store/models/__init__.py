@@ -1,0 +1,29 @@
+"""Tables as classes: one metadata. The migrations are the schema's source; a test holds that both agree."""
+
+from __future__ import annotations
+
+from postfleet_workers.store.models.base import Base
+from postfleet_workers.store.models.campaign import Campaign
+from postfleet_workers.store.models.contact import Contact, ContactList, ContactListMember
+from postfleet_workers.store.models.email import Email, EmailAttempt
+from postfleet_workers.store.models.hold import Hold
+from postfleet_workers.store.models.job import Job, JobAttempt
+from postfleet_workers.store.models.node import SendingNode
+from postfleet_workers.store.models.tenant import Tenant
+from postfleet_workers.store.models.worker import Worker
+
+__all__ = [
+    "Base",
+    "Campaign",
+    "Contact",
+    "ContactList",
+    "ContactListMember",
+    "Email",
+    "EmailAttempt",
+    "Hold",
+    "Job",
+    "JobAttempt",
+    "SendingNode",
+    "Tenant",
+    "Worker",
+]

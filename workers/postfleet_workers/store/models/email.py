@@ -1,0 +1,94 @@
+"""Emails, and each attempt to deliver one."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from postfleet_workers.store.models.base import Base, BigInt, SmallInt
+
+
+class Email(Base):
+    """One message to one recipient.
+
+    Attributes:
+        job_id: the job that sends it.
+        step: number within a sequence; 0 for a campaign of one mail.
+        message_id: fixed at creation, so that a second delivery can be told for what it is.
+        content: sender, templates and variables of mail without a campaign.
+        deferrals: 4xx answers so far; decides the next wait, and is no attempt of the job.
+        due_at: when it was to go out; waits are measured from here.
+        begun_at: when its delivery first began.
+        reply: the server's last answer.
+    """
+
+    __tablename__ = "emails"
+    __table_args__ = (
+        CheckConstraint("class IN ('transactional', 'campaign', 'warmup')", "class"),
+        CheckConstraint(
+            "status IN ('queued', 'sending', 'deferred', 'sent', 'bounced', 'failed', 'unknown', 'suppressed',"
+            " 'cancelled', 'expired')",
+            "status",
+        ),
+        UniqueConstraint("job_id"),
+        # A contact gets each step of a campaign once, however often its expansion runs.
+        UniqueConstraint("campaign_id", "contact_id", "step", name="uq_emails_step"),
+        # What people ask for: the mails that did not simply go out.
+        Index("ix_emails_status", "status", "id", postgresql_where=text("status NOT IN ('queued', 'sent')")),
+    )
+
+    id: Mapped[BigInt] = mapped_column(Identity(always=True), primary_key=True)
+    # No foreign keys to the job and the contact: the record of what was sent outlives both.
+    job_id: Mapped[BigInt]
+    tenant: Mapped[str]
+    campaign_id: Mapped[BigInt | None] = mapped_column(ForeignKey("campaigns.id"))
+    contact_id: Mapped[BigInt | None]
+    step: Mapped[SmallInt] = mapped_column(server_default=text("0"))
+    class_: Mapped[str] = mapped_column("class")
+    node: Mapped[str]
+    recipient: Mapped[str] = mapped_column(index=True)
+    message_id: Mapped[str]
+    content: Mapped[dict[str, Any] | None]
+    status: Mapped[str] = mapped_column(server_default="queued")
+    deferrals: Mapped[int] = mapped_column(server_default=text("0"))
+    due_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    begun_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    reply: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class EmailAttempt(Base):
+    """One attempt to deliver an email, with what the receiving server said.
+
+    Attributes:
+        phase: how far the SMTP dialogue got.
+        code: the reply's three digits.
+        enhanced: the enhanced status code (RFC 3463).
+        scope: what a refusal is about; see `mail.classify.Scope`.
+        fenced: its worker no longer owned the job; kept, as the mail may have gone out.
+    """
+
+    __tablename__ = "email_attempts"
+    __table_args__ = (
+        # What a node has had accepted lately: its limits are rebuilt from this when Redis is lost.
+        Index("ix_email_attempts_node", "node", "finished_at", postgresql_where=text("outcome = 'sent'")),
+    )
+
+    id: Mapped[BigInt] = mapped_column(Identity(always=True), primary_key=True)
+    email_id: Mapped[BigInt] = mapped_column(ForeignKey("emails.id", ondelete="CASCADE"), index=True)
+    publication: Mapped[int]
+    worker: Mapped[str]
+    node: Mapped[str]
+    phase: Mapped[str]
+    outcome: Mapped[str]
+    code: Mapped[SmallInt | None]
+    enhanced: Mapped[str | None]
+    scope: Mapped[str | None]
+    reply: Mapped[str | None]
+    fenced: Mapped[bool] = mapped_column(server_default=text("false"))
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime] = mapped_column(server_default=func.now())
