@@ -45,7 +45,7 @@ class BenchRun:
     claim: str
     worker: str = "w1"
     log: list[tuple[str, Any]] = field(default_factory=list)
-    before_dot: Callable[[Job], None] = lambda job: None
+    before_dot: Callable[[Job], Any] = lambda job: None
 
     def stopping(self) -> bool:
         return False
@@ -213,4 +213,4 @@ class Bench:
             return [dict(row) for row in connection.execute(text("SELECT * FROM jobs ORDER BY id")).mappings()]
 
     def message_id(self, job_id: int) -> str:
-        return next(row["message_id"] for row in self.emails() if row["job_id"] == job_id)
+        return next(str(row["message_id"]) for row in self.emails() if row["job_id"] == job_id)

@@ -64,7 +64,7 @@ SELECT * FROM ({_SHOWN}
       AND (CAST(:tenant AS text) IS NULL OR e.tenant = :tenant)
       AND (CAST(:stored AS text[]) IS NULL OR e.status = ANY(CAST(:stored AS text[])))) shown
 WHERE CAST(:status AS text) IS NULL OR status = :status
-ORDER BY id LIMIT :limit
+ORDER BY id DESC LIMIT :limit
 """)  # noqa: S608 - two constants joined
 SHOW = text(f"{_SHOWN} WHERE e.id = :id")
 SHOW_ATTEMPTS = text("""

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from postfleet_workers.epoch import MemoryEpoch
+from postfleet_workers.mail.permits import Permits
+from postfleet_workers.throttling.limits import Limit
+from postfleet_workers.throttling.memory import MemoryLimiter
+from worlds import Clock
+
+LIMIT = (Limit("k", "node n1 per_minute", 6000, 60.0),)  # one every 10 ms, and a burst
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def limiter(clock: Clock) -> MemoryLimiter:
+    limiter = MemoryLimiter(MemoryEpoch(clock))
+    limiter.acquire(LIMIT, 1)
+    clock.advance(60)  # the burst is there again
+    return limiter
+
+
+def left(limiter: MemoryLimiter) -> int:
+    return limiter.peek_many([(LIMIT, 1000)], 0)[0].granted
+
+
+def test_one_question_is_enough_for_a_bundle_and_the_rest_goes_back(clock: Clock, limiter: MemoryLimiter) -> None:
+    before = left(limiter)
+    permits = Permits(limiter, LIMIT, clock)
+    assert [permits.take(50 - n) for n in range(3)] == [None] * 3
+    assert left(limiter) == before - 50
+    permits.give_back()
+    assert left(limiter) == before - 3
+    permits.give_back()
+    assert left(limiter) == before - 3
+
+
+def test_permits_older_than_a_second_go_back_before_more_are_asked_for(clock: Clock, limiter: MemoryLimiter) -> None:
+    permits = Permits(limiter, LIMIT, clock)
+    permits.take(50)
+    clock.advance(1.5)
+    assert permits.take(1) is None
+    permits.give_back()
+    clock.advance(60)
+    assert left(limiter) >= 240
+
+
+def test_a_spent_limit_is_named(clock: Clock, limiter: MemoryLimiter) -> None:
+    permits = Permits(limiter, LIMIT, clock)
+    taken = 0
+    while (bound := permits.take(1)) is None:
+        taken += 1
+    assert bound == "node n1 per_minute"
+    assert 0 < taken <= 240
+
+
+def test_without_limits_nobody_is_asked(clock: Clock, limiter: MemoryLimiter) -> None:
+    assert Permits(limiter, (), clock).take(50) is None
