@@ -176,17 +176,19 @@ def test_without_a_reply_to_the_dot_the_mail_is_unknown_and_is_not_sent_again(
         assert bench.run_again() == []
 
 
-def test_a_drop_after_the_reply_is_a_success(bench: Bench, faulty: FaultyLab) -> None:
+@pytest.mark.parametrize("how", ["dropped", "421"])
+def test_a_session_that_the_server_ends_between_mails_delays_nothing(bench: Bench, faulty: FaultyLab, how: str) -> None:
     bench.node(faulty.port)
-    bench.enqueue("a@b.example", "c@b.example")
-    faulty.fail(At.REPLIED, drop=True)
-    bench.run()
-    first, second = bench.statuses()
-    assert first == "sent"
-    if second != "sent":  # the drop was noticed in its envelope
-        bench.run_again()
-    assert bench.statuses() == ["sent", "sent"]
-    assert len(faulty.accepted) == 2
+    bench.enqueue("a@b.example", "c@b.example", "d@b.example")
+    if how == "dropped":
+        faulty.fail(At.REPLIED, drop=True)
+        bench.run()
+    else:
+        jobs, run = bench.claim()
+        run.before_dot = lambda job: job.id == jobs[0].id and faulty.fail(At.MAIL, reply="421 4.7.0 enough", drop=True)
+        bench.settle(jobs, bench.perform(jobs, run))
+    assert bench.statuses() == ["sent"] * 3
+    assert (len(faulty.accepted), faulty.connections) == (3, 2)
 
 
 @pytest.mark.parametrize(("at", "status"), [(At.MAIL, None), (At.RCPT, None), (At.DATA, None), (At.DOT, "unknown")])

@@ -21,7 +21,7 @@ NOW = datetime(2026, 3, 1, 12, 0, 5, tzinfo=timezone(timedelta(hours=2)))
 def compose(
     sender: str = "News <news@acme.example>", reply_to: str | None = None, to: str = "ann@b.example", **changes: Any
 ) -> bytes:
-    parts = {
+    parts: dict[str, Any] = {
         "email_id": 7, "message_id": "abc", "to": address(to), "subject": "Hello", "text": "Hi Ann",
         "html": "<p>Hi Ann</p>", "date": NOW,
     }  # fmt: skip

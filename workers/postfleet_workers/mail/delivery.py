@@ -24,6 +24,7 @@ from postfleet_workers.mail.parcels import Mail, Parcel, Press, load
 from postfleet_workers.mail.permits import Permits
 from postfleet_workers.mail.reply import NO_ANSWER, Phase, to_detail
 from postfleet_workers.mail.sessions import Held, Sessions
+from postfleet_workers.mail.smtp import CLOSING, Answer
 from postfleet_workers.store.session import transaction
 from postfleet_workers.throttling.limiter import Limiter
 from postfleet_workers.throttling.limits import Limit
@@ -133,17 +134,40 @@ class Delivery:
             return self._broken[node.name]
         if bound := self._permit(parcel.limits, remaining):
             return HandBack(f"held by {bound}")
-        answer = held.session.deliver(
-            sender=mail.sender,
-            recipient=mail.recipient,
-            message=mail.message,
-            before_dot=lambda: self._dot(job),
-        )
+        answer = self._deliver(job, held, node, mail)
         if answer is None:
             return HandBack("the claim is no longer ours")
         self._noted = False
         self._note(job, to_detail(answer.phase, answer.reply))
         return outcome_of_reply(answer.reply, answer.phase, node.name, self._history(parcel), self._deps.schedule)
+
+    def _deliver(self, job: Job, held: Held, node: NodeSpec, mail: Mail) -> Answer | None:
+        """Hand the mail over; once more on a new session when a used one turns out to have ended at its MAIL.
+
+        Servers end a connection after so many mails or seconds, some without a word. That says nothing about this mail.
+        """
+        used = held.session.delivered > 0
+        try:
+            answer = self._hand_over(job, held, mail)
+        except ConnectionLost as lost:
+            if not used or lost.phase is not Phase.MAIL:
+                raise
+        else:
+            if answer is None or not used or (answer.phase, answer.reply.code) != (Phase.MAIL, CLOSING):
+                return answer
+        self._return_session()
+        renewed = self._session(node)
+        if renewed is None:
+            raise ConnectionLost(Phase.MAIL, "the session ended, and no other is free")
+        return self._hand_over(job, renewed, mail)
+
+    def _hand_over(self, job: Job, held: Held, mail: Mail) -> Answer | None:
+        return held.session.deliver(
+            sender=mail.sender,
+            recipient=mail.recipient,
+            message=mail.message,
+            before_dot=lambda: self._dot(job),
+        )
 
     def _dot(self, job: Job) -> bool:
         self._noted = True  # from here on only an answer may follow in the journal: silence means unknown
