@@ -5,6 +5,7 @@ Attempts are used up by `Transient` alone. A hand-back, a snooze and a rescue gi
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from postfleet_workers import backoff
@@ -26,11 +27,13 @@ MAX_STRIKES = 3
 ERROR_LENGTH = 2000
 ENDED_WELL = "done"
 ENDED = "over"
+# NUL and halves of surrogate pairs (undecodable bytes of a file name or of a server's reply) are refused by jsonb.
+UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def printable(error: str) -> str:
-    """An error as PostgreSQL can keep it: bounded, and without NUL."""
-    return error.replace("\x00", "\ufffd")[:ERROR_LENGTH]
+    """An error as PostgreSQL can keep it: bounded, and without what is no text there."""
+    return UNKEEPABLE.sub("\ufffd", error)[:ERROR_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
