@@ -41,8 +41,12 @@ from postfleet_local.urgent import Sender, Urgent
 
 SINK_DELAY_SECONDS = (0.15, 0.4)
 NEEDED_QUEUES = ("priority-high", "campaign-standard")
-# A demo is impatient: deferred mail comes back in seconds, a dead worker's mail after a quarter of a minute.
-SETTINGS = {"POSTFLEET_DEFERRAL_BASE_SECONDS": "5", "POSTFLEET_LEASE_SECONDS": "15"}
+# A demo is impatient: deferred mail comes back in seconds, a dead worker's mail and sessions in a quarter of a minute.
+SETTINGS = {
+    "POSTFLEET_DEFERRAL_BASE_SECONDS": "5",
+    "POSTFLEET_LEASE_SECONDS": "15",
+    "POSTFLEET_SESSION_LEASE_SECONDS": "10",
+}
 STUCK_SECONDS = 180.0
 SHRINK_SECONDS = 150.0
 

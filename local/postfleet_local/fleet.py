@@ -43,6 +43,8 @@ log = structlog.get_logger(__name__)
 
 DATABASE = "postfleet"
 CONNECTIONS = "postfleet-connections"
+RELAY = "relay"
+RELAY_START_SECONDS = 10.0
 SINK_PORT = 2525
 WATCH_SECONDS = 0.5
 
@@ -192,7 +194,7 @@ class Fleet:
         data = {name: value.encode() for name, value in self.variables.items()}
         self.processes.put_secret(CONNECTIONS, data)
         container = {
-            "name": "relay",
+            "name": RELAY,
             "command": ["postfleet", "relay"],
             "env": [
                 {"name": "POSTFLEET_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
@@ -201,14 +203,12 @@ class Fleet:
             "envFrom": [{"secretRef": {"name": CONNECTIONS}}],
             "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 5},
         }
-        self.processes.put_deployment(
-            "relay", {"spec": {"terminationGracePeriodSeconds": 10, "containers": [container]}}
-        )
-        self.processes.set_replicas("relay", 1)
+        self.processes.put_deployment(RELAY, {"spec": {"terminationGracePeriodSeconds": 10, "containers": [container]}})
+        self.processes.set_replicas(RELAY, 1)
 
     def _apply(self, manifests: Manifests) -> None:
         routed = self._routed(manifests)
-        for line in self.cluster.update(routed):
+        for line in (*self.cluster.update(routed), *self._turned(manifests, routed)):
             self._tell(line)
         with database(self.database_url)() as connection:
             for line in mirror(connection, routed.nodes).problems:
@@ -219,12 +219,28 @@ class Fleet:
             return routing.to_server(manifests, self.options.smtp)
         return self.options.route(manifests, self.server)
 
+    def _turned(self, given: Manifests, routed: Manifests) -> list[str]:
+        if self.options.smtp is not None or self.options.route is not routing.kept_here:
+            return []
+        pairs = zip(given.nodes, routed.nodes, strict=True)
+        turned = [before for before, after in pairs if before.spec.smtp != after.spec.smtp]
+        return [
+            f"SendingNode {node.name}: its mail stays here, in the sink, instead of going to {node.spec.smtp.host} "
+            "(--smtp HOST:PORT sends it to a server of yours)"
+            for node in turned
+        ]
+
     def _run(self, name: str, target: Callable[[], None]) -> None:
         thread = threading.Thread(target=target, name=name, daemon=True)
         self._threads.append(thread)
         thread.start()
 
+    def _relay_is_ready(self) -> bool:
+        status = self.processes.status(RELAY)
+        return self._stop.is_set() or (status is not None and status.ready > 0)
+
     def _autoscale(self) -> None:
+        self.processes.wait(self._relay_is_ready, RELAY_START_SECONDS)
         client = redis_client(self.valkey.url())
         sampler = Sampler(client, database(self.database_url))
         Autoscaler(self.cluster, sampler, time.time, RenderSettings("postfleet", CONNECTIONS), self._observer).run(

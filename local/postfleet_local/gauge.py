@@ -96,7 +96,7 @@ class Gauge:
         return first or 0.0, last or 0.0
 
     def seconds(self, start: float) -> tuple[Second, ...]:
-        """The run, second by second from `start` (epoch seconds), gaps included."""
+        """The run, second by second from `start` (epoch seconds), empty ones included."""
         found = {row[0]: Second(*row) for row in self._rows(SECONDS, {"start": start}) if row[0] >= 0}
         return tuple(found.get(at, Second(at)) for at in range(max(found, default=-1) + 2))
 

@@ -52,6 +52,7 @@ class Home:
             self._lock = (self.directory / "fleet.lock").open("a+")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            self._release()
             raise ManifestError(
                 f"--dir: another fleet runs in {self.directory}, stop it or give another folder"
             ) from None
@@ -62,8 +63,12 @@ class Home:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         """Let go of it."""
         (self.directory / "env").unlink(missing_ok=True)
+        self._release()
+
+    def _release(self) -> None:
         if self._lock is not None:
             self._lock.close()
+            self._lock = None
 
     def write_env(self, variables: Mapping[str, str]) -> Path:
         """Write `env`, for `set -a; . DIR/env`."""

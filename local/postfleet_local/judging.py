@@ -51,7 +51,7 @@ def judged(fleet: Fleet, gauge: Gauge, observations: Observations, expected: int
         summary=summary,
         samples=tuple(observations.samples),
         seconds=gauge.seconds(observations.begun_at),
-        changes=tuple(observations.changes),
+        changes=observations.changes(),
         facts=(
             ("Witness", witness),
             ("Pools", ", ".join(f"{pool.name} ({', '.join(pool.spec.queues)})" for pool in fleet.pools())),

@@ -36,6 +36,9 @@ class Display(Protocol):
     def say(self, line: str) -> None:
         """A line that stays."""
 
+    def note(self, line: str) -> None:
+        """A line of passing interest: a view that shows the last news leaves it out."""
+
     def show(self, view: View) -> None:
         """The state of things."""
 
@@ -53,6 +56,10 @@ class Plain:
     def say(self, line: str) -> None:
         """Write it."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        """Write it too."""
+        self.say(line)
 
     def show(self, view: View) -> None:
         """Write one line, unless the last one is recent."""
@@ -73,9 +80,13 @@ class Panelled:
         self._live: Live | None = None
 
     def say(self, line: str) -> None:
-        """Write it above the panel."""
+        """Write it, above the panel if there is one."""
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        """Write it while there is no panel."""
         if self._live is None:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self.say(line)
 
     def show(self, view: View) -> None:
         """Draw the panel."""

@@ -19,7 +19,7 @@ class Observations:
 
     def __init__(self, display: Display) -> None:
         self.samples: list[Sample] = []
-        self.changes: list[Change] = []
+        self._changes: list[tuple[float, str, Decision]] = []
         self.news = ""
         self.begun_at = time.time()
         self.peak = 0
@@ -33,18 +33,24 @@ class Observations:
         self.begun_at = time.time()
         self._before = (time.monotonic(), 0)
 
+    def changes(self) -> tuple[Change, ...]:
+        """How the pools were scaled; what came before the start is at 0."""
+        with self._lock:
+            return tuple(
+                Change(max(0.0, at - self.begun_at), pool, d.before, d.after, why(d)) for at, pool, d in self._changes
+            )
+
     def tell(self, line: str) -> None:
         """A line of the fleet's."""
         self.news = line
-        self._display.say(line)
+        self._display.note(line)
 
     def observe(self, pool: JobPool, sample: PoolSample, decision: Decision) -> None:
         """A scaling decision."""
         with self._lock:
             self._backlogs[pool.name] = sample.signal.backlog
             if decision.after != decision.before:
-                at = time.time() - self.begun_at
-                self.changes.append(Change(at, pool.name, decision.before, decision.after, decision.message))
+                self._changes.append((decision.time, pool.name, decision))
 
     def take(self, fleet: Fleet, counts: Counts) -> None:
         """Take a sample."""
@@ -75,3 +81,8 @@ class Observations:
             if status is None or status.desired > least or len(status.pids) > least:
                 return False
         return True
+
+
+def why(decision: Decision) -> str:
+    """A decision's message without the numbers that stand beside it. Pure."""
+    return decision.message.removeprefix(f"{decision.before} -> {decision.after}: ")

@@ -25,7 +25,8 @@ h2 { font-size: 16px; margin: 0; }
 .verdict { display: inline-block; margin: 20px 0 24px; padding: 6px 14px; border-radius: 999px; font-weight: 600;
   border: 1px solid currentColor; }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-bottom: 28px; }
+.tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; margin-bottom: 28px; }
+@media (max-width: 640px) { .tiles { grid-template-columns: repeat(2, 1fr); } }
 .tile, section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
 .tile { padding: 14px 16px; } .tile b { display: block; font-size: 26px; line-height: 1.2; font-weight: 650;
   font-variant-numeric: tabular-nums; letter-spacing: -.01em; }
@@ -135,7 +136,7 @@ def _known(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, fl
 
 def _lead(summary: Summary) -> str:
     return (
-        f"{number(summary.emails)} emails in {clock(summary.seconds)} minutes, over real SMTP, to a server that takes "
+        f"{number(summary.emails)} emails in {_duration(summary.seconds)}, over real SMTP, to a server that takes "
         f"its time like a provider. Workers went from zero to {summary.replicas_peak} and back to "
         f"{summary.replicas_end}, as the backlog asked for."
     )
@@ -148,6 +149,10 @@ def _verdict(summary: Summary) -> str:
 
 def _tile(value: str, label: str) -> str:
     return f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+
+
+def _duration(seconds: float) -> str:
+    return f"{number(round(seconds))} seconds" if seconds < 120 else f"{clock(seconds)} minutes"
 
 
 def _seconds(value: float) -> str:

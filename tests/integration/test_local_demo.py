@@ -1,0 +1,67 @@
+"""The demo, small: a real campaign over real SMTP, judged at the server."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from postfleet_local.home import quickstart
+from postfleet_local.stack import Sink
+from postfleet_local.tally import copies, read
+
+LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
+EMAILS = 60
+FIELDS = [
+    "emails", "delivered", "lost", "duplicated", "unknown", "seconds", "emails_per_minute", "wait_p50_seconds",
+    "wait_p99_seconds", "priority_wait_p50_seconds", "priority_wait_p99_seconds", "replicas_peak", "replicas_end",
+]  # fmt: skip
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Path:
+    """The quickstart's pool, in a hurry to shrink."""
+    text = (quickstart() / "pool.yaml").read_text()
+    for old, new in (("cooldownSeconds: 10", "cooldownSeconds: 1"), ("threads: 32", "threads: 8")):
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "pool.yaml").write_text(text)
+    return tmp_path / "pool.yaml"
+
+
+def demo(*arguments: str) -> tuple[int, dict[str, float], str]:
+    done = subprocess.run(
+        [LOCAL, "demo", "--emails", str(EMAILS), "--json", *arguments], capture_output=True, text=True, timeout=110
+    )
+    (line,) = done.stdout.splitlines()
+    return done.returncode, json.loads(line), done.stderr
+
+
+def test_every_mail_arrives_once_and_workers_come_and_go(tmp_path: Path, pool: Path) -> None:
+    home = tmp_path / "demo"
+    code, summary, progress = demo("--pool", str(pool), "--dir", str(home))
+    assert code == 0, progress
+    assert list(summary) == FIELDS
+    assert summary["emails"] == summary["delivered"] > EMAILS
+    assert (summary["lost"], summary["duplicated"], summary["unknown"]) == (0, 0, 0)
+    assert summary["replicas_peak"] >= 1
+    assert summary["replicas_end"] == 0
+    assert len(copies(read(home / "sink.log"))) == summary["delivered"]
+    assert f"report: {home}/report.html" in progress
+    assert "Every mail arrived, once" in (home / "report.html").read_text()
+
+
+def test_a_server_of_the_user_s_gets_the_mail_and_the_ledger_judges(tmp_path: Path, pool: Path) -> None:
+    server = Sink(tmp_path / "server")
+    server.start()
+    try:
+        code, summary, progress = demo(
+            "--pool", str(pool), "--dir", str(tmp_path / "demo"), "--smtp", f"127.0.0.1:{server.port}"
+        )
+    finally:
+        server.stop()
+    assert code == 0, progress
+    assert summary["emails"] == summary["delivered"] == len(copies(read(server.mails)))
+    assert (summary["lost"], summary["duplicated"]) == (0, 0)

@@ -1,0 +1,195 @@
+"""A whole fleet: manifests take effect while it runs, it heals, and it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+import redis
+from postfleet_local.fleet import Fleet, Options
+from postfleet_local.home import QUICKSTART_MANIFESTS, Home, quickstart
+
+LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
+SECONDS = 60.0
+
+
+class Lines:
+    """What the fleet tells."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+
+    def tell(self, line: str) -> None:
+        with self._changed:
+            self.lines.append(line)
+            self._changed.notify_all()
+
+    def wait_for(self, words: str) -> str:
+        def found() -> str | None:
+            return next((line for line in self.lines if words in line), None)
+
+        with self._changed:
+            line = self._changed.wait_for(found, SECONDS)
+        assert line is not None, f"nothing said {words!r}: {self.lines}"
+        return line
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Manifests whose pool keeps one small worker."""
+    folder = tmp_path / "manifests"
+    folder.mkdir()
+    for name in QUICKSTART_MANIFESTS:
+        (folder / name).write_text((quickstart() / name).read_text())
+    edit(folder / "pool.yaml", ("minReplicas: 0", "minReplicas: 1"), ("threads: 32", "threads: 2"))
+    return folder
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, folder: Path, lines: Lines) -> Iterator[Fleet]:
+    with Home(tmp_path / "fleet") as home, Fleet(home, Options(sources=(folder,), sink_port=None), lines.tell) as fleet:
+        yield fleet
+
+
+def edit(file: Path, *changes: tuple[str, str]) -> None:
+    text = file.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+
+
+def wait_until(predicate: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not predicate():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.05)
+
+
+def workers(fleet: Fleet) -> dict[str, int]:
+    status = fleet.processes.status("email")
+    return dict(status.pids) if status is not None and status.ready == status.replicas == len(status.pids) else {}
+
+
+def rows(fleet: Fleet, sql: str) -> list[tuple[object, ...]]:
+    with psycopg.connect(fleet.database_url) as connection:
+        return connection.execute(sql).fetchall()  # type: ignore[call-overload]
+
+
+def test_edits_of_manifests_take_effect(fleet: Fleet, folder: Path, lines: Lines) -> None:
+    assert rows(fleet, "SELECT name FROM sending_nodes") == [("acme-1",)]
+    wait_until(lambda: workers(fleet), "a worker comes up")
+    ((first, pid),) = workers(fleet).items()
+    assert {"postfleet", "worker"} <= {Path(word).name for word in psutil.Process(pid).cmdline()}
+    credentials = Path(psutil.Process(pid).environ()["POSTFLEET_CREDENTIALS_DIR"])
+    assert (credentials / "acme-1.username").read_text() == "acme"
+
+    edit(folder / "pool.yaml", ("threads: 2", "threads: nine"))
+    assert "pool.yaml:1: JobPool email: spec.worker.threads" in lines.wait_for("not applied: ")
+    assert list(workers(fleet)) == [first]
+
+    edit(folder / "pool.yaml", ("threads: nine", "threads: 3"))
+    wait_until(lambda: workers(fleet) and first not in workers(fleet), "the pool is rolled out anew")
+    (pid,) = workers(fleet).values()
+    assert "--threads=3" in psutil.Process(pid).cmdline()
+
+    edit(folder / "secrets.yaml", ("username: acme", "username: other"))
+    wait_until(lambda: (credentials / "acme-1.username").read_text() == "other", "the login is rewritten")
+
+    edit(folder / "node.yaml", ("perMinute: 60000", "perMinute: 7"))
+    per_minute = "SELECT (spec #>> '{limits,perMinute}')::int FROM sending_nodes"
+    wait_until(lambda: rows(fleet, per_minute) == [(7,)], "the node is mirrored")
+
+    edit(folder / "pool.yaml", ("name: email", "name: other"))
+    wait_until(lambda: fleet.processes.status("email") is None, "a pool that is gone stops")
+    status = fleet.home.directory / "status" / "other.json"
+    wait_until(
+        lambda: status.exists() and json.loads(status.read_text()).get("readyReplicas") == 1, "and the new one runs"
+    )
+
+
+def test_servers_that_die_are_started_again(fleet: Fleet, lines: Lines) -> None:
+    assert fleet.valkey.process is not None
+    assert fleet.postgres.process is not None
+    with redis.Redis.from_url(fleet.valkey.url()) as client:
+        os.kill(fleet.valkey.process.pid, signal.SIGKILL)
+        lines.wait_for("Valkey has ended")
+        wait_until(lambda: answers(client), "Valkey is back")
+    os.kill(fleet.postgres.process.pid, signal.SIGKILL)
+    lines.wait_for("PostgreSQL has ended")
+    wait_until(fleet.postgres.answers, "PostgreSQL is back")
+    assert rows(fleet, "SELECT name FROM sending_nodes") == [("acme-1",)]
+
+
+def answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.RedisError:
+        return False
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+def test_nothing_outlives_the_fleet(tmp_path: Path, folder: Path, end: signal.Signals) -> None:
+    home = tmp_path / "fleet"
+    fleet = subprocess.Popen(
+        [LOCAL, "up", "--dir", str(home), "-f", str(folder)], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert fleet.stdout is not None
+    try:
+        wait_until((home / "env").exists, "the fleet is up")
+        wait_until(lambda: list((home / "logs").glob("email-*.log")), "a worker starts")
+        started = psutil.Process(fleet.pid).children(recursive=True)
+        assert len(started) >= 5
+        fleet.send_signal(end)
+        output, _ = fleet.communicate(timeout=SECONDS)
+    finally:
+        fleet.kill()
+    if end is signal.SIGINT:
+        assert fleet.returncode == 130
+        assert f"set -a; . {home}/env; set +a" in output
+        assert not (home / "env").exists()
+    _, alive = psutil.wait_procs(started, timeout=SECONDS)
+    assert alive == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "code"),
+    [
+        pytest.param(["up", "-f", "{bad}"], "pool.yaml:1: JobPool email: spec.qeues: unknown field", 2, id="field"),
+        pytest.param(["up", "-f", "{none}"], "does not exist", 2, id="no such file"),
+        pytest.param(["up", "--smtp", "nonsense"], "--smtp: 'nonsense' is no HOST:PORT", 2, id="smtp"),
+        pytest.param(["demo", "--emails", "0"], "--emails", 2, id="emails"),
+        pytest.param(["demo", "--smtp", "127.0.0.1:1"], "127.0.0.1:1 does not answer", 1, id="smtp refused"),
+        pytest.param(["demo", "--pool", "{narrow}"], "the demo sends on queue priority-high", 2, id="queues"),
+        pytest.param(["demo", "--dir", "{taken}"], "holds the data of another fleet", 2, id="folder of another"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], message: str, code: int) -> None:
+    pool = (quickstart() / "pool.yaml").read_text()
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "pool.yaml").write_text(pool.replace("  queues:", "  qeues: []\n  queues:"))
+    (tmp_path / "narrow.yaml").write_text(pool.replace("priority-high, ", ""))
+    (tmp_path / "taken" / "postgresql").mkdir(parents=True)
+    places = {name: tmp_path / name for name in ("bad", "none", "taken")} | {"narrow": tmp_path / "narrow.yaml"}
+    command = [LOCAL, *(argument.format(**places) for argument in arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
+    assert done.returncode == code
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("postfleet-local: ")
+    assert message in line

@@ -1,0 +1,133 @@
+"""Which files are manifests, and where their nodes deliver in a local fleet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from postfleet_local import sources
+from postfleet_local.errors import ManifestError
+from postfleet_local.home import quickstart
+from postfleet_local.routing import Endpoint, kept_here, login_of, on_loopback, parse_endpoint, to_server, to_sink
+from postfleet_operator.manifests import Manifests
+from postfleet_operator.spec.node import Tls
+
+POOL = "apiVersion: postfleet.io/v1alpha1\nkind: JobPool\nmetadata: {name: NAME}\nspec: {queues: [a]}\n"
+NODE = """apiVersion: postfleet.io/v1alpha1
+kind: SendingNode
+metadata: {name: acme-1}
+spec:
+  smtp: {host: HOST, port: 587, credentialsSecretRef: {name: login}}
+  identity: {domain: acme.example}
+"""
+SINK = Endpoint("127.0.0.1", 4711)
+
+
+def manifests(tmp_path: Path, host: str = "smtp.acme.example") -> Manifests:
+    (tmp_path / "all.yaml").write_text(POOL.replace("NAME", "email") + "---\n" + NODE.replace("HOST", host))
+    return sources.read([tmp_path / "all.yaml"])
+
+
+def test_the_quickstart_is_found_and_leaves_its_campaign_out() -> None:
+    assert [file.name for file in sources.files([quickstart()])] == ["node.yaml", "pool.yaml", "secrets.yaml"]
+    assert sources.read([quickstart()]).pools[0].name == "email"
+
+
+def test_a_file_that_is_named_must_be_a_manifest() -> None:
+    with pytest.raises(ManifestError, match=r"campaign\.yaml:1: kind: is missing"):
+        sources.read([quickstart() / "campaign.yaml"])
+
+
+def test_broken_yaml_in_a_folder_is_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "pool.yaml").write_text("kind: [JobPool")
+    with pytest.raises(ManifestError, match=r"pool\.yaml:1: line"):
+        sources.read([tmp_path])
+
+
+def test_an_unknown_field_is_one_line_with_its_file(tmp_path: Path) -> None:
+    (tmp_path / "pool.yaml").write_text(POOL.replace("NAME", "email").replace("queues: [a]", "queues: [a], qeues: [b]"))
+    with pytest.raises(ManifestError) as caught:
+        sources.read([tmp_path])
+    (line,) = str(caught.value).splitlines()
+    assert "pool.yaml:1: JobPool email: spec.qeues: unknown field" in line
+
+
+def test_a_fleet_without_a_pool_has_nothing_to_run(tmp_path: Path) -> None:
+    (tmp_path / "node.yaml").write_text(NODE.replace("HOST", "localhost"))
+    with pytest.raises(ManifestError, match="holds no JobPool"):
+        sources.read([tmp_path])
+
+
+def test_the_local_fleet_has_one_namespace(tmp_path: Path) -> None:
+    other = POOL.replace("NAME", "email, namespace: other")
+    (tmp_path / "pool.yaml").write_text(POOL.replace("NAME", "email") + "---\n" + other)
+    with pytest.raises(ManifestError, match="JobPool email is given in two namespaces"):
+        sources.read([tmp_path])
+
+
+def test_the_fingerprint_changes_with_an_edit_and_with_a_new_file(tmp_path: Path) -> None:
+    (tmp_path / "pool.yaml").write_text("a")
+    first = sources.fingerprint([tmp_path])
+    (tmp_path / "pool.yaml").write_text("ab")
+    second = sources.fingerprint([tmp_path])
+    (tmp_path / "node.yaml").write_text("")
+    assert len({first, second, sources.fingerprint([tmp_path])}) == 3
+
+
+def test_a_given_server_takes_all_mail_in_the_clear(tmp_path: Path) -> None:
+    (node,) = to_server(manifests(tmp_path), Endpoint("mail.test", 25)).nodes
+    smtp = node.spec.smtp
+    assert (smtp.host, smtp.port, smtp.tls, smtp.credentials_secret_ref) == ("mail.test", 25, Tls.NONE, None)
+
+
+def test_the_sink_of_a_demo_gets_the_node_s_login(tmp_path: Path) -> None:
+    (node,) = to_sink(manifests(tmp_path), SINK).nodes
+    assert node.spec.smtp.port == 4711
+    assert node.spec.smtp.credentials_secret_ref is not None
+
+
+def test_a_fleet_sends_nothing_off_this_machine(tmp_path: Path) -> None:
+    (node,) = kept_here(manifests(tmp_path), SINK).nodes
+    assert (node.spec.smtp.host, node.spec.smtp.port, node.spec.smtp.credentials_secret_ref) == (
+        "127.0.0.1",
+        4711,
+        None,
+    )
+
+
+def test_a_server_on_this_machine_is_used_as_written(tmp_path: Path) -> None:
+    given = manifests(tmp_path, "127.0.0.2")
+    assert kept_here(given, SINK) == given
+
+
+def test_the_login_is_the_first_node_s_secret() -> None:
+    secret = login_of(sources.read([quickstart()]))
+    assert secret is not None
+    assert secret.data["username"] == "acme"
+
+
+@pytest.mark.parametrize(
+    ("host", "here"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("mail.localhost", True), ("10.0.0.1", False)],
+)
+def test_loopback(host: str, here: bool) -> None:
+    assert on_loopback(host) is here
+
+
+@pytest.mark.parametrize(
+    ("text", "endpoint"),
+    [
+        ("127.0.0.1:25", Endpoint("127.0.0.1", 25)),
+        ("mail.test:2525", Endpoint("mail.test", 2525)),
+        ("[::1]:25", Endpoint("::1", 25)),
+    ],
+)
+def test_endpoints(text: str, endpoint: Endpoint) -> None:
+    assert parse_endpoint(text) == endpoint
+    assert str(endpoint) == text
+
+
+@pytest.mark.parametrize("text", ["", "25", "host", ":25", "host:", "host:0", "host:65536", "host:smtp", "::1:25"])
+def test_what_is_no_endpoint_says_so(text: str) -> None:
+    with pytest.raises(ManifestError, match="HOST:PORT"):
+        parse_endpoint(text)
