@@ -96,6 +96,7 @@ class Bench:
             sessions=self.sessions,
             monotonic=clock.monotonic,
             jitter=lambda: 0.0,
+            pause=clock.pause,
             schedule=schedule or Schedule(300, 432_000),
             session_wait_seconds=session_wait_seconds,
         )

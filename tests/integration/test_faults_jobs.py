@@ -156,7 +156,7 @@ def test_a_relay_killed_between_commit_and_push_delays_but_loses_nothing(fleet: 
     fleet.relay()
     fleet.worker("probe")
     assert fleet.settled() == {"completed": 50}
-    assert {row.publication for row in fleet.rows("SELECT publication FROM jobs")} == {3}, "offered twice, settled once"
+    assert {row.publication for row in fleet.rows("SELECT publication FROM jobs")} == {2}, "offered twice"
 
 
 def test_relays_killed_under_load_and_with_no_worker(fleet: Fleet, engine: Engine, redis_client: redis.Redis) -> None:

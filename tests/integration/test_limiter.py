@@ -68,8 +68,8 @@ def test_after_redis_forgot_nothing_is_granted_before_an_epoch_nor_a_burst_in_it
     world.limiter.acquire(NODE[:1], 1)
     world.clock.advance(60)
     getattr(world, fault)()
-    assert world.limiter.acquire(NODE[:1], 5) == Admission(0, world.clock() + 1, NO_EPOCH)
-    assert world.limiter.peek_many([(NODE[:1], 5)], 60.0) == [Admission(0, world.clock() + 1, NO_EPOCH)]
+    assert world.limiter.acquire(NODE[:1], 5) == Admission(0, world.clock() + 1, NO_EPOCH, 1.0)
+    assert world.limiter.peek_many([(NODE[:1], 5)], 60.0) == [Admission(0, world.clock() + 1, NO_EPOCH, 1.0)]
     world.keep(live_workers=True)
     refused = world.limiter.acquire(NODE[:1], 5)
     assert (refused.granted, refused.bound) == (0, "node acme-1 per_minute")

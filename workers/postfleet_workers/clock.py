@@ -1,4 +1,4 @@
-"""The only module of the package that reads a clock."""
+"""The only module of the package that reads a clock, or waits by one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,11 @@ from datetime import datetime, timedelta
 def monotonic() -> float:
     """Seconds on this machine's monotonic clock."""
     return time.monotonic()
+
+
+def pause(seconds: float) -> None:
+    """Wait so long."""
+    time.sleep(seconds)
 
 
 class DatabaseClock:

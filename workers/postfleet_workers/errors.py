@@ -1,13 +1,13 @@
 """Every error that the workers package raises on purpose.
 
-    PostfleetError
-     ├── InputError            a person gave something that cannot work: one line, exit code 2
-     ├── TransientError        worth trying again
-     │    ├── StoreUnavailable     PostgreSQL does not answer
-     │    └── PipeUnavailable      Redis does not answer
-     └── PermanentError        trying again cannot help
-          ├── UnknownJobType
-          └── LeaseLost        this worker no longer owns what it was about to do
+PostfleetError
+├── InputError            a person gave something that cannot work: one line, exit code 2
+├── TransientError        worth trying again
+│    ├── StoreUnavailable     PostgreSQL does not answer
+│    └── PipeUnavailable      Redis does not answer
+└── PermanentError        trying again cannot help
+├── UnknownJobType
+└── LeaseLost        this worker no longer owns what it was about to do
 """
 
 from __future__ import annotations

@@ -23,6 +23,7 @@ STOP = text("UPDATE workers SET stopped_at = postfleet_now(), busy = 0 WHERE id 
 LIVE = text("""
 SELECT id, queues, threads FROM workers WHERE stopped_at IS NULL AND lease_until > postfleet_now()
 """)
+LATELY = text("SELECT EXISTS (SELECT FROM workers WHERE lease_until > postfleet_now() - interval '1 day')")
 FORGET = text("""
 DELETE FROM workers w WHERE coalesce(w.stopped_at, w.lease_until) < postfleet_now() - interval '1 day'
   AND NOT EXISTS (SELECT FROM jobs j WHERE j.claimed_by = w.id AND j.state = 'executing')
@@ -87,6 +88,11 @@ def stop(connection: Connection, worker: str) -> None:
 def live(connection: Connection) -> Sequence[LiveWorker]:
     """Every worker whose lease holds."""
     return [LiveWorker(row.id, tuple(row.queues), row.threads) for row in connection.execute(LIVE)]
+
+
+def lately(connection: Connection) -> bool:
+    """Whether any worker lived within the longest window of a limit, a day: what it sent may still count."""
+    return bool(connection.execute(LATELY).scalar_one())
 
 
 def forget(connection: Connection) -> None:

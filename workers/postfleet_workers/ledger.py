@@ -21,13 +21,13 @@ from postfleet_workers.states import FINAL, State
 COLUMNS = """j.id, j.type, j.queue, j.tenant, j.route, j.args, j.attempt, j.max_attempts, j.snoozes, j.publication,
     j.run_at, j.expires_at, j.claimed_at, j.claim, j.claim_epoch, j.strikes"""
 
-# Only what this publication offered, only while its worker's lease holds, nothing expired, nothing on hold.
+# Only what this publication offers (not one that was taken back), only while its worker's lease holds, nothing expired, nothing on hold.
 CLAIM = text(f"""
 UPDATE jobs j SET state = 'executing', attempt = j.attempt + 1, claimed_by = :worker, claim = :claim,
     claim_epoch = :epoch, claimed_at = postfleet_now(), published_until = NULL
 FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
 WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
-  AND (j.expires_at IS NULL OR j.expires_at > postfleet_now())
+  AND j.published_until IS NOT NULL AND (j.expires_at IS NULL OR j.expires_at > postfleet_now())
   AND NOT EXISTS (SELECT FROM holds h WHERE (h.kind, h.key) IN (('batch', j.batch), ('queue', j.queue)))
   AND EXISTS (SELECT FROM workers w
               WHERE w.id = :worker AND w.lease_until > postfleet_now() AND w.stopped_at IS NULL)
@@ -36,12 +36,12 @@ RETURNING {COLUMNS}
 
 # Offered to this process but not begun: the next relay tick may publish it again.
 UNPUBLISH = text("""
-UPDATE jobs j SET published_until = NULL, publication = j.publication + 1
+UPDATE jobs j SET published_until = NULL
 FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
 WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
 """)
 
-# A hand-back counts the publication up: the message that brought the job here is stale from now on.
+# The offer ends here: without `published_until` a stale message claims nothing until the row is published again.
 SETTLE = text("""
 UPDATE jobs j SET
     state = CASE WHEN j.cancel_requested AND o.state IN ('available', 'scheduled', 'retryable')
@@ -55,7 +55,7 @@ UPDATE jobs j SET
     last_error = coalesce(o.error, j.last_error),
     finished_at = CASE WHEN o.final OR j.cancel_requested AND o.state IN ('available', 'scheduled', 'retryable')
                        THEN postfleet_now() END,
-    publication = j.publication + 1, published_until = NULL, claimed_by = NULL, claim = NULL, claim_epoch = NULL,
+    published_until = NULL, claimed_by = NULL, claim = NULL, claim_epoch = NULL,
     claimed_at = NULL, cancel_requested = false
 FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS o(
     id bigint, publication integer, claim text, state text, delay_seconds float8, queue text,

@@ -29,7 +29,7 @@ def left(limiter: MemoryLimiter) -> int:
 
 def test_one_question_is_enough_for_a_bundle_and_the_rest_goes_back(clock: Clock, limiter: MemoryLimiter) -> None:
     before = left(limiter)
-    permits = Permits(limiter, LIMIT, clock)
+    permits = Permits(limiter, LIMIT, clock, clock.advance)
     assert [permits.take(50 - n) for n in range(3)] == [None] * 3
     assert left(limiter) == before - 50
     permits.give_back()
@@ -39,7 +39,7 @@ def test_one_question_is_enough_for_a_bundle_and_the_rest_goes_back(clock: Clock
 
 
 def test_permits_older_than_a_second_go_back_before_more_are_asked_for(clock: Clock, limiter: MemoryLimiter) -> None:
-    permits = Permits(limiter, LIMIT, clock)
+    permits = Permits(limiter, LIMIT, clock, clock.advance)
     permits.take(50)
     limiter.acquire(LIMIT, left(limiter))
     clock.advance(1.01)
@@ -48,8 +48,16 @@ def test_permits_older_than_a_second_go_back_before_more_are_asked_for(clock: Cl
     assert left(limiter) == before + 49 - 1
 
 
+def test_a_permit_that_is_nearly_due_is_waited_for(clock: Clock, limiter: MemoryLimiter) -> None:
+    limiter.acquire(LIMIT, left(limiter))
+    before = clock()
+    assert Permits(limiter, LIMIT, clock, clock.advance).take(1) is None
+    assert 0 < clock() - before <= 0.5
+
+
 def test_a_spent_limit_is_named(clock: Clock, limiter: MemoryLimiter) -> None:
-    permits = Permits(limiter, LIMIT, clock)
+    limit = (Limit("slow", "node n1 per_minute", 60, 60.0),)
+    permits = Permits(limiter, limit, clock, clock.advance)
     taken = 0
     while (bound := permits.take(1)) is None:
         taken += 1
@@ -58,4 +66,4 @@ def test_a_spent_limit_is_named(clock: Clock, limiter: MemoryLimiter) -> None:
 
 
 def test_without_limits_nobody_is_asked(clock: Clock, limiter: MemoryLimiter) -> None:
-    assert Permits(limiter, (), clock).take(50) is None
+    assert Permits(limiter, (), clock, clock.advance).take(50) is None

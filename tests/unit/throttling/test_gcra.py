@@ -176,8 +176,8 @@ def test_without_limits_everything_is_granted():
 def test_after_a_flush_nothing_is_granted_until_the_relay_has_begun_an_epoch():
     _clock, epoch, limiter = world()
     epoch.flush()
-    assert limiter.acquire((limit(100),), 5) == Admission(0, START + 1, NO_EPOCH)
-    assert limiter.peek_many([((limit(100),), 5)], 60.0) == [Admission(0, START + 1, NO_EPOCH)]
+    assert limiter.acquire((limit(100),), 5) == Admission(0, START + 1, NO_EPOCH, 1.0)
+    assert limiter.peek_many([((limit(100),), 5)], 60.0) == [Admission(0, START + 1, NO_EPOCH, 1.0)]
 
 
 def test_a_raised_limit_is_not_bound_by_the_old_one():

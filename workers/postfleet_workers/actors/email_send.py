@@ -38,6 +38,7 @@ def job_types(services: Services) -> Iterable[JobType]:
         ),
         monotonic=clock.monotonic,
         jitter=random.random,
+        pause=clock.pause,
         schedule=Schedule(settings.deferral_base_seconds, settings.deferral_max_age_seconds),
     )
     return [email_send(deps)]

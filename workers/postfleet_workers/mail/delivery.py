@@ -46,6 +46,7 @@ class Deps:
         sessions: SMTP sessions of this process.
         monotonic: a monotonic clock, in seconds.
         jitter: uniform in [0, 1).
+        pause: waits so many seconds, for a permit that is nearly due.
         schedule: when deferred mail is tried again.
         session_wait_seconds: how long a bundle waits for a session while all are taken.
         directory: campaigns, nodes and tenants, kept for seconds.
@@ -56,6 +57,7 @@ class Deps:
     sessions: Sessions
     monotonic: Callable[[], float]
     jitter: Callable[[], float]
+    pause: Callable[[float], object]
     schedule: Schedule = field(default_factory=Schedule)
     session_wait_seconds: float = SESSION_WAIT_SECONDS
     directory: Directory = field(default_factory=Directory)
@@ -195,7 +197,7 @@ class Delivery:
 
     def _permit(self, limits: tuple[Limit, ...], remaining: int) -> str | None:
         if limits not in self._permits:
-            self._permits[limits] = Permits(self._deps.limiter, limits, self._deps.monotonic)
+            self._permits[limits] = Permits(self._deps.limiter, limits, self._deps.monotonic, self._deps.pause)
         return self._permits[limits].take(remaining)
 
     def _history(self, parcel: Parcel) -> History:

@@ -8,15 +8,23 @@ from postfleet_workers.throttling.limiter import Limiter
 from postfleet_workers.throttling.limits import Limit
 
 HOLD_SECONDS = 1.0
+NEAR_SECONDS = 0.5  # the relay offers what will be permitted within a tick: a permit that is due so soon is waited for
 
 
 class Permits:
     """The permits of one bundle's mails under the same limits. Used by one thread."""
 
-    def __init__(self, limiter: Limiter, limits: Sequence[Limit], monotonic: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        limits: Sequence[Limit],
+        monotonic: Callable[[], float],
+        pause: Callable[[float], object],
+    ) -> None:
         self._limiter = limiter
         self._limits = limits
         self._monotonic = monotonic
+        self._pause = pause
         self._left = 0
         self._granted_at = 0.0
 
@@ -35,6 +43,9 @@ class Permits:
             self.give_back()
         if not self._left:
             admission = self._limiter.acquire(self._limits, wanted)
+            if not admission.granted and 0 < admission.wait_seconds <= NEAR_SECONDS:
+                self._pause(admission.wait_seconds)
+                admission = self._limiter.acquire(self._limits, wanted)
             if not admission.granted:
                 return admission.bound or "a limit"
             self._left = admission.granted

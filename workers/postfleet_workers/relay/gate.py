@@ -21,7 +21,8 @@ TENANTS = text("SELECT name, weight, per_minute, per_day, paused FROM tenants")
 NODES = text("SELECT name, spec, paused FROM sending_nodes")
 HOLDS = text("SELECT kind, key FROM holds")
 
-PUBLISH_HORIZON_SECONDS = 2.0
+PUBLISH_HORIZON_SECONDS = 0.25  # a tick and a claim; a worker waits longer than this for a permit that is nearly due
+SESSION_HORIZON_SECONDS = 2.0
 PLAN_HORIZON_SECONDS = 60.0
 PLENTY = 1_000_000
 
@@ -128,17 +129,20 @@ def permits(
         limiter: answers for rates.
         limits: those of every group; duplicates are asked once.
         paces: seconds per job by the key of a node's sessions: a session lets `seconds / pace` jobs through.
-        in_pipe: jobs on offer or executing, by limit key.
+        in_pipe: by limit key, the jobs that have still to ask: for a rate those on offer or just claimed (a bundle asks
+            for all its permits at once), for sessions every executing one too.
     """
     unique = {limit.key: limit for limit in limits}
     rates = [limit for limit in unique.values() if limit.key not in paces]
     asks = [((limit,), PLENTY) for limit in rates]
 
-    def within(seconds: float) -> dict[str, int]:
+    def within(seconds: float, session_seconds: float) -> dict[str, int]:
         answers = limiter.peek_many(asks, seconds) if asks else []
         granted = {limit.key: answer.granted for limit, answer in zip(rates, answers, strict=True)}
         for key in paces.keys() & unique.keys():
-            granted[key] = max(unique[key].count, int(unique[key].count * seconds / max(paces[key], 0.001)))
+            granted[key] = max(unique[key].count, int(unique[key].count * session_seconds / max(paces[key], 0.001)))
         return {key: max(0, most - in_pipe.get(key, 0)) for key, most in granted.items()}
 
-    return Permits(within(PUBLISH_HORIZON_SECONDS), within(PLAN_HORIZON_SECONDS))
+    return Permits(
+        within(PUBLISH_HORIZON_SECONDS, SESSION_HORIZON_SECONDS), within(PLAN_HORIZON_SECONDS, PLAN_HORIZON_SECONDS)
+    )

@@ -133,6 +133,7 @@ class Relay:
     def _look_around(self, connection: Connection) -> None:
         with connection.begin():
             self._live = leases.live(connection)
+            lately = leases.lately(connection)
             self._rules = gate.read(connection)
             self._known |= rows.queues(connection)
             self._known.update(queue for worker in self._live for queue in worker.queues)
@@ -142,7 +143,7 @@ class Relay:
                 if connection.execute(LOCK, {"queue": queue}).scalar_one():
                     self._owned.add(queue)
                     log.info("queue_taken", queue=queue)
-        _, changed = epoch.keep(self._client, live_workers=bool(self._live))
+        _, changed = epoch.keep(self._client, live_workers=lately)
         if changed:
             # Redis restarted or was flushed: what was on offer there may be gone.
             with connection.begin():

@@ -20,6 +20,7 @@ from postfleet_workers.throttling.limiter import Limiter
 FLOOR_SLOTS = 8  # bundles offered with no worker at all: enough for the first one to start on
 COUNT_LIMIT = 20_000  # rows counted per group at a poll; more replicas than pools have would be asked for beyond it
 RECORD_TTL_SECONDS = 60
+IDLE = rows.Running()
 
 
 @dataclass(slots=True)
@@ -30,7 +31,7 @@ class Look:
     slots: int
     messages: int
     groups: list[rows.Group] = field(default_factory=list)
-    executing: dict[Key, int] = field(default_factory=dict)
+    executing: dict[Key, rows.Running] = field(default_factory=dict)
     permits: gate.Permits = field(default_factory=lambda: gate.Permits({}, {}))
     published: dict[Key, int] = field(default_factory=dict)
 
@@ -82,7 +83,7 @@ class Publisher:
                 queue=look.queue,
                 groups=look.groups,
                 published_now=look.published,
-                running=sum(look.executing.values()),
+                running=sum(running.jobs for running in look.executing.values()),
                 messages=look.messages,
                 rules=rules,
                 permits=look.permits,
@@ -109,7 +110,7 @@ class Publisher:
                 group.key,
                 rules.weight(group.key[0]),
                 group.due,
-                group.published + look.executing.get(group.key, 0),
+                group.published + look.executing.get(group.key, IDLE).jobs,
                 sizes[group.key],
                 tuple(limit.key for limit in rules.limits(group.key)),
             )
@@ -134,8 +135,11 @@ class Publisher:
         in_pipe: Counter[str] = Counter()
         offered = {group.key: group.published for group in look.groups}
         for key in {*offered, *look.executing}:
+            node = rules.nodes.get(key[2])
             for limit in rules.limits(key):
-                in_pipe[limit.key] += look.executing.get(key, 0) + offered.get(key, 0)
+                in_pipe[limit.key] += offered.get(key, 0) + look.executing.get(key, IDLE).fresh
+            if node:
+                in_pipe[node.sessions.key] += look.executing.get(key, IDLE).jobs - look.executing.get(key, IDLE).fresh
         session_paces = {
             rules.nodes[group.key[2]].sessions.key: paces.get(_pace_key(group), 1.0)
             for group in groups

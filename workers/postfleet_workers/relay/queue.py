@@ -50,11 +50,16 @@ def encode(queue: str, actor: str, items: Sequence[Item], now_ms: int) -> tuple[
 
 
 def decode(data: str) -> tuple[Item, ...]:
-    """The (job id, publication) pairs of a message; none for a message that is not ours."""
+    """The (job id, publication) pairs of a message; none for a message that is not ours.
+
+    Numbers that no row can have are not ours either: PostgreSQL would refuse the whole question they are part of.
+    """
     try:
-        return tuple((int(job), int(publication)) for job, publication in json.loads(data)["args"][0])
-    except (KeyError, IndexError, TypeError, ValueError):
+        items = tuple((int(job), int(publication)) for job, publication in json.loads(data)["args"][0])
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError):
         return ()
+    ours = all(0 <= job < 2**63 and 0 <= publication < 2**31 for job, publication in items)
+    return items if ours else ()
 
 
 class Pipe:

@@ -42,6 +42,9 @@ def compose(
         limit or a pause, named in `throttled_by`: no worker helps.
     """
     rest = dict(permits.plan)
+    for key, now in published_now.items():  # `permits` are as of before this tick
+        for limit in rules.limits(key):
+            rest[limit.key] -= now
     held = 0
     oldest = 0.0
     throttled: Counter[str] = Counter()
@@ -51,7 +54,8 @@ def compose(
         on_offer += group.published + now
         due = group.due - now
         if reason := rules.closed(queue, group.key):
-            throttled[reason] += due
+            if due:
+                throttled[reason] += due
             continue
         limits = rules.limits(group.key)
         free = min([due, *(max(0, rest[limit.key]) for limit in limits)])

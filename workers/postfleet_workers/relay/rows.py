@@ -56,7 +56,9 @@ FROM g CROSS JOIN LATERAL (
             AND j.route = g.route ORDER BY priority, run_at, id LIMIT :most) rows) c
 """)
 EXECUTING = text("""
-SELECT tenant, batch, route, count(*) AS jobs FROM jobs WHERE state = 'executing' AND queue = :queue GROUP BY 1, 2, 3
+SELECT tenant, batch, route, count(*) AS jobs,
+       count(*) FILTER (WHERE claimed_at > postfleet_now() - interval '1 second') AS fresh
+FROM jobs WHERE state = 'executing' AND queue = :queue GROUP BY 1, 2, 3
 """)
 WAITING = text("""
 SELECT count(*) AS jobs, extract(epoch FROM min(run_at)) AS next_run_at FROM (
@@ -137,6 +139,14 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Running:
+    """Claimed jobs of a group; `fresh` ones were claimed within a second and may not have asked for permits yet."""
+
+    jobs: int = 0
+    fresh: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     """A row on offer, as the message carries it."""
 
@@ -170,9 +180,10 @@ def groups(connection: Connection, queue: str, most: int) -> list[Group]:
     return [Group((r.tenant, r.batch, r.route), r.due, r.published, float(r.oldest or 0), r.type) for r in rows]
 
 
-def executing(connection: Connection, queue: str) -> dict[Key, int]:
+def executing(connection: Connection, queue: str) -> dict[Key, Running]:
     """Claimed jobs by group."""
-    return {(r.tenant, r.batch, r.route): r.jobs for r in connection.execute(EXECUTING, {"queue": queue})}
+    rows = connection.execute(EXECUTING, {"queue": queue})
+    return {(r.tenant, r.batch, r.route): Running(r.jobs, r.fresh) for r in rows}
 
 
 def waiting(connection: Connection, queue: str, most: int) -> tuple[int, float | None]:

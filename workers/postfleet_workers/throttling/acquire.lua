@@ -4,10 +4,11 @@
 --     postfleet:limit:<scope>:<name>:<window>   string: theoretical arrival time (TAT), server time in whole
 --                                               microseconds. Forgotten after a window without use.
 -- ARGV: n, now ('' is the server's clock), then per limit: burst, interval in us, time to live in ms.
--- Returns {granted, index of the limit that bound or 0, when one more may go out in us or ''}; index -1: no live epoch.
+-- Returns {granted, index of the limit that bound or 0, when one more may go out in us or '', now in us};
+-- index -1: no live epoch.
 
 local n, now = tonumber(ARGV[1]), now_us(ARGV[2])
-if not live_epoch(KEYS[1]) then return {0, -1, whole(now + 1000000)} end
+if not live_epoch(KEYS[1]) then return {0, -1, whole(now + 1000000), whole(now)} end
 local since = changed_us(KEYS[2])
 local limits, granted = {}, n
 
@@ -32,5 +33,5 @@ for i = 3, #KEYS do
     end
 end
 
-if granted == n then return {granted, 0, ''} end
-return {granted, bound, whole(retry_at)}
+if granted == n then return {granted, 0, '', whole(now)} end
+return {granted, bound, whole(retry_at), whole(now)}

@@ -21,11 +21,13 @@ class Admission:
         granted: how many, 0 to what was asked for.
         retry_at: when one more may go out, in the server's epoch seconds; None if all were granted.
         bound: name of the limit that holds the others back; None if all were granted.
+        wait_seconds: from the server's now to `retry_at`; 0 if all were granted.
     """
 
     granted: int
     retry_at: float | None = None
     bound: str | None = None
+    wait_seconds: float = 0.0
 
 
 class Limiter(Protocol):
@@ -58,11 +60,12 @@ def judge(
     verdict = admit(reckoned, buckets, n, until)
     if verdict.bound is None or verdict.retry_us is None:
         return Admission(n)
-    return Admission(verdict.granted, verdict.retry_us / SECOND_US, limits[verdict.bound].name)
+    wait = (verdict.retry_us - now) / SECOND_US
+    return Admission(verdict.granted, verdict.retry_us / SECOND_US, limits[verdict.bound].name, wait)
 
 
 def refuse(limits: Sequence[Limit], n: int, now: int) -> Admission:
     """The answer while there is no live epoch: whatever has a limit waits a second."""
     if not limits or n <= 0:
         return Admission(max(n, 0))
-    return Admission(0, (now + SECOND_US) / SECOND_US, NO_EPOCH)
+    return Admission(0, (now + SECOND_US) / SECOND_US, NO_EPOCH, 1.0)

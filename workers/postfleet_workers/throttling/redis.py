@@ -38,10 +38,13 @@ class RedisLimiter:
             ttl_ms = (of.depth_us + reckoned_window_us(limit.window_seconds)) // 1000 + 1
             args += [of.burst, of.interval_us, ttl_ms]
         with pipe_errors():
-            granted, bound, retry_us = self._acquire(keys=[EPOCH_KEY, SINCE_KEY, *(x.key for x in limits)], args=args)
+            granted, bound, retry_us, now = self._acquire(
+                keys=[EPOCH_KEY, SINCE_KEY, *(x.key for x in limits)], args=args
+            )
         if not retry_us:
             return Admission(granted)
-        return Admission(granted, int(retry_us) / SECOND_US, NO_EPOCH if bound < 0 else limits[bound - 1].name)
+        name = NO_EPOCH if bound < 0 else limits[bound - 1].name
+        return Admission(granted, int(retry_us) / SECOND_US, name, (int(retry_us) - int(now)) / SECOND_US)
 
     def peek_many(self, asks: Sequence[tuple[Sequence[Limit], int]], horizon_seconds: float) -> list[Admission]:
         """See `Limiter`."""
