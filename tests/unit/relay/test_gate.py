@@ -1,0 +1,138 @@
+"""What may not run now: pauses, holds and limits, as read from the rules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from postfleet_workers.epoch import MemoryEpoch
+from postfleet_workers.relay.allocate import Key
+from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant, permits
+from postfleet_workers.throttling.limiter import Admission
+from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
+from postfleet_workers.throttling.memory import MemoryLimiter
+
+SESSIONS = Limit("sessions:n1", "node n1 maxConnections", 20, 1.0)
+PER_MINUTE = node_limits("n1", {"limits": {"perMinute": 60}})
+PER_DAY = tenant_limits("acme", None, 1000)
+
+
+def node(*, paused: bool = False, tenants: frozenset[str] = frozenset()) -> Node:
+    return Node(PER_MINUTE, SESSIONS, tenants, paused)
+
+
+@pytest.mark.parametrize(
+    ("rules", "key", "reason"),
+    [
+        pytest.param(Rules(), ("acme", "", ""), None, id="no rules, no route"),
+        pytest.param(Rules(nodes={"n1": node()}), ("acme", "", "n1"), None, id="an open node"),
+        pytest.param(Rules(held_queues=frozenset({"bulk"})), ("acme", "", ""), "queue bulk paused", id="queue"),
+        pytest.param(Rules(held_queues=frozenset({"other"})), ("acme", "", ""), None, id="another queue"),
+        pytest.param(Rules({"acme": Tenant(paused=True)}), ("acme", "", ""), "tenant acme paused", id="tenant"),
+        pytest.param(Rules({"other": Tenant(paused=True)}), ("acme", "", ""), None, id="another tenant"),
+        pytest.param(
+            Rules(held_batches=frozenset({"campaign:7"})),
+            ("acme", "campaign:7", ""),
+            "campaign 7 paused",
+            id="a campaign",
+        ),
+        pytest.param(Rules(held_batches=frozenset({""})), ("acme", "", ""), None, id="no batch is no batch"),
+        pytest.param(Rules(), ("acme", "", "n1"), "node n1 unknown", id="a node that is not mirrored yet"),
+        pytest.param(Rules(nodes={"n1": node(paused=True)}), ("acme", "", "n1"), "node n1 paused", id="node"),
+        pytest.param(
+            Rules(nodes={"n1": node(tenants=frozenset({"other"}))}),
+            ("acme", "", "n1"),
+            "node n1 not open to tenant acme",
+            id="a node for others",
+        ),
+        pytest.param(
+            Rules(nodes={"n1": node(tenants=frozenset({"acme"}))}), ("acme", "", "n1"), None, id="a node for this one"
+        ),
+        pytest.param(
+            Rules({"acme": Tenant(paused=True)}, {"n1": node(paused=True)}, held_queues=frozenset({"bulk"})),
+            ("acme", "", "n1"),
+            "queue bulk paused",
+            id="the widest pause is named",
+        ),
+    ],
+)
+def test_a_group_is_closed_for_a_reason_that_a_person_understands(rules: Rules, key: Key, reason: str | None) -> None:
+    assert rules.closed("bulk", key) == reason
+
+
+RULES = Rules({"acme": Tenant(3, PER_DAY)}, {"n1": node()})
+
+
+@pytest.mark.parametrize(
+    ("key", "limits"),
+    [
+        pytest.param(("acme", "", "n1"), (*PER_MINUTE, SESSIONS, *PER_DAY), id="mail: its node's and its tenant's"),
+        pytest.param(("other", "", "n1"), (*PER_MINUTE, SESSIONS), id="mail of a tenant without a row"),
+        pytest.param(("acme", "", ""), (), id="what is no mail has no limit"),
+        pytest.param(("acme", "", "gone"), (), id="an unknown node is closed, not limited"),
+    ],
+)
+def test_which_limits_count_a_group(key: Key, limits: tuple[Limit, ...]) -> None:
+    assert RULES.limits(key) == limits
+
+
+@pytest.mark.parametrize(("tenant", "weight"), [("acme", 3), ("unknown", 1)])
+def test_a_tenants_weight(tenant: str, weight: int) -> None:
+    assert RULES.weight(tenant) == weight
+
+
+class Clock:
+    """Stands still."""
+
+    def __call__(self) -> float:
+        return 1_000_000.0
+
+
+@pytest.fixture
+def limiter() -> MemoryLimiter:
+    return MemoryLimiter(MemoryEpoch(Clock()))
+
+
+def test_rates_are_asked_for_the_next_seconds_and_for_the_next_minute(limiter: MemoryLimiter) -> None:
+    found = permits(limiter, [*PER_MINUTE, *PER_MINUTE], {}, {})
+    key = PER_MINUTE[0].key
+    assert 1 <= found.now[key] <= 4
+    assert 55 <= found.plan[key] <= 60
+
+
+def test_what_is_in_the_pipe_is_taken_off_and_never_below_zero(limiter: MemoryLimiter) -> None:
+    key = PER_MINUTE[0].key
+    free = permits(limiter, PER_MINUTE, {}, {})
+    found = permits(limiter, PER_MINUTE, {}, {key: 10})
+    assert found.plan[key] == free.plan[key] - 10
+    assert found.now[key] == 0
+
+
+@pytest.mark.parametrize(
+    ("pace", "now", "plan"),
+    [
+        pytest.param(0.1, 400, 12_000, id="20 sessions at 10 mails a second"),
+        pytest.param(1.0, 40, 1200, id="20 sessions at a mail a second"),
+        pytest.param(30.0, 20, 40, id="slow: at least one mail for each session"),
+        pytest.param(600.0, 20, 20, id="very slow"),
+        pytest.param(0.0, 40_000, 1_200_000, id="too fast to measure"),
+    ],
+)
+def test_sessions_let_through_what_they_can_deliver(limiter: MemoryLimiter, pace: float, now: int, plan: int) -> None:
+    found = permits(limiter, [SESSIONS], {SESSIONS.key: pace}, {})
+    assert (found.now[SESSIONS.key], found.plan[SESSIONS.key]) == (now, plan)
+
+
+def test_without_limits_the_limiter_is_not_asked() -> None:
+    class Away(MemoryLimiter):
+        def peek_many(self, asks: Sequence[tuple[Sequence[Limit], int]], horizon_seconds: float) -> list[Admission]:
+            raise AssertionError("asked")
+
+    assert permits(Away(MemoryEpoch(Clock())), [], {}, {}) == Permits({}, {})
+
+
+def test_the_tightest_limit_is_named() -> None:
+    found = Permits({}, {PER_MINUTE[0].key: 60, SESSIONS.key: 20, PER_DAY[0].key: 900})
+    assert found.binding((*PER_MINUTE, SESSIONS, *PER_DAY)) == "node n1 maxConnections"
+    assert found.binding(PER_MINUTE) == "node n1 per_minute"
+    assert found.binding(()) is None

@@ -1,0 +1,134 @@
+"""The relay's record of a queue: what counts as held, what as throttled, and how long the oldest has waited."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from postfleet_workers.relay import record
+from postfleet_workers.relay.allocate import Key
+from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant
+from postfleet_workers.relay.rows import Group
+from postfleet_workers.throttling.limits import Limit
+
+MINUTE = Limit("minute", "node n1 per_minute", 100, 60.0)
+SESSIONS = Limit("sessions", "node n1 maxConnections", 20, 1.0)
+RULES = Rules(nodes={"n1": Node((MINUTE,), SESSIONS, frozenset(), paused=False)})
+PLENTY = Permits({}, {"minute": 1000, "sessions": 1000})
+
+
+def group(tenant: str = "acme", due: int = 0, *, route: str = "n1", published: int = 0, oldest: float = 0.0) -> Group:
+    return Group((tenant, "", route), due, published, oldest, "email.send")
+
+
+def compose(*groups: Group, permits: Permits = PLENTY, rules: Rules = RULES, **given: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {
+        "queue": "bulk", "published_now": {}, "running": 0, "messages": 0, "waiting": (0, None), "at": 1.0,
+        "poll_seconds": 0.5,
+    }  # fmt: skip
+    return record.compose(groups=groups, permits=permits, rules=rules, **{**values, **given})
+
+
+def test_an_idle_queue_says_so() -> None:
+    assert compose(at=12.5) == {
+        "at": 12.5, "poll_seconds": 0.5, "held": 0, "throttled": 0, "throttled_by": {}, "scheduled": 0,
+        "next_run_at": None, "oldest_seconds": 0.0, "running": 0, "mean_bundle_size": 1.0,
+    }  # fmt: skip
+
+
+def test_what_waits_only_for_a_slot_is_held() -> None:
+    found = compose(group(due=30, oldest=4.0), published_now={("acme", "", "n1"): 10})
+    assert (found["held"], found["throttled"], found["oldest_seconds"]) == (20, 0, 4.0)
+
+
+def test_what_a_limit_keeps_back_is_throttled_and_the_limit_is_named() -> None:
+    found = compose(group(due=500, oldest=90.0), permits=Permits({}, {"minute": 100, "sessions": 1200}))
+    assert (found["held"], found["throttled"]) == (100, 400)
+    assert found["throttled_by"] == {"node n1 per_minute": 400}
+    assert found["oldest_seconds"] == 0.0, "it waits for its limit, and a worker would not help"
+
+
+def test_what_this_tick_published_has_used_up_its_share_of_a_limit() -> None:
+    found = compose(
+        group(due=500),
+        permits=Permits({}, {"minute": 100, "sessions": 1200}),
+        published_now={("acme", "", "n1"): 40},
+    )
+    assert (found["held"], found["throttled"]) == (60, 400)
+
+
+def test_a_limit_is_shared_by_every_group_that_counts_against_it() -> None:
+    found = compose(group("a", 80), group("b", 80), permits=Permits({}, {"minute": 100, "sessions": 1200}))
+    assert (found["held"], found["throttled"]) == (100, 60)
+
+
+@pytest.mark.parametrize(
+    ("rules", "reason"),
+    [
+        pytest.param(Rules({"acme": Tenant(paused=True)}, RULES.nodes), "tenant acme paused", id="tenant"),
+        pytest.param(Rules(held_queues=frozenset({"bulk"})), "queue bulk paused", id="queue"),
+        pytest.param(Rules(), "node n1 unknown", id="node"),
+    ],
+)
+def test_what_is_closed_is_throttled_and_never_old(rules: Rules, reason: str) -> None:
+    found = compose(group(due=7, oldest=3600.0), rules=rules, permits=Permits({}, {}))
+    assert (found["held"], found["throttled_by"], found["oldest_seconds"]) == (0, {reason: 7}, 0.0)
+
+
+def test_a_closed_group_without_due_rows_is_no_reason() -> None:
+    assert compose(group(published=3), rules=Rules(), permits=Permits({}, {}))["throttled_by"] == {}
+
+
+def test_a_closed_tenant_does_not_hide_how_long_another_waits() -> None:
+    rules = Rules({"paused": Tenant(paused=True)}, RULES.nodes)
+    found = compose(group("paused", 5, oldest=900.0), group("acme", 5, oldest=2.5), rules=rules)
+    assert (found["oldest_seconds"], found["held"], found["throttled"]) == (2.5, 5, 5)
+
+
+@pytest.mark.parametrize(
+    ("published", "now", "running", "messages", "mean"),
+    [
+        pytest.param(0, 0, 0, 0, 1.0, id="nothing there"),
+        pytest.param(80, 0, 20, 10, 10.0, id="on offer and running, per message"),
+        pytest.param(80, 20, 0, 10, 10.0, id="with what was published just now"),
+        pytest.param(0, 0, 1, 4, 1.0, id="never below one"),
+    ],
+)
+def test_the_mean_size_of_a_bundle(published: int, now: int, running: int, messages: int, mean: float) -> None:
+    found = compose(
+        group(due=now, published=published), published_now={("acme", "", "n1"): now}, running=running, messages=messages
+    )
+    assert found["mean_bundle_size"] == mean
+
+
+def test_what_waits_for_its_time_is_said_apart() -> None:
+    found = compose(waiting=(40, 1234.5))
+    assert (found["scheduled"], found["next_run_at"], found["held"]) == (40, 1234.5, 0)
+
+
+GROUPS = st.lists(
+    st.builds(group, st.sampled_from("abc"), st.integers(0, 300), route=st.sampled_from(["", "n1", "gone"])),
+    unique_by=lambda g: g.key,
+)
+
+
+@given(GROUPS, st.integers(0, 500), st.integers(0, 500), st.data())
+def test_every_due_job_is_published_held_or_throttled_and_none_twice(
+    groups: list[Group], minute: int, sessions: int, data: st.DataObject
+) -> None:
+    now: dict[Key, int] = {}
+    rest = min(minute, sessions)
+    for one in groups:
+        if RULES.closed("bulk", one.key) is None:
+            most = min(one.due, rest) if one.key[2] else one.due
+            now[one.key] = data.draw(st.integers(0, most))
+            rest -= now[one.key] if one.key[2] else 0
+    found = compose(*groups, permits=Permits({}, {"minute": minute, "sessions": sessions}), published_now=now)
+    assert found["held"] + found["throttled"] + sum(now.values()) == sum(one.due for one in groups)
+    assert found["throttled"] == sum(found["throttled_by"].values())
+    limited = sum(one.due for one in groups if one.key[2] == "n1")
+    assert found["held"] + sum(now.values()) <= sum(one.due for one in groups if not one.key[2]) + min(
+        limited, minute, sessions
+    )
