@@ -8,11 +8,12 @@ import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.orm import Session
+
 from postfleet_local.stack import Postgres
 from postfleet_workers.store.models import Base, Email, Job
 from postfleet_workers.store.session import engine_for
-from sqlalchemy import Connection, Engine, text
-from sqlalchemy.orm import Session
 
 DECLARED = "postfleet_declared"
 

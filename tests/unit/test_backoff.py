@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.backoff import CEILING_SECONDS, exponential
 
 ATTEMPTS = st.integers(1, 10_000)

@@ -8,6 +8,7 @@ from collections.abc import Generator, Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.jobs import (
     FIRST_QUEUE,
     Done,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from postfleet_workers.settings import Settings
 from pydantic import ValidationError
+
+from postfleet_workers.settings import Settings
 
 URLS = {"POSTFLEET_DATABASE_URL": "postgresql://db/p", "POSTFLEET_REDIS_URL": "redis://cache"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postfleet_workers.states import FINAL, MOVES, UNFINISHED, WAITING, State, may_move, sources
 
 # One row per state, one column per state it may become: the whole table, written out once more by hand.

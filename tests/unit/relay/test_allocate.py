@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.relay.allocate import Demand, Key, allocate
 
 LIMITS = ("node", "tenant", "sessions")

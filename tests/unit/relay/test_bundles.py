@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.relay.bundles import chunks, size, spread
 
 LIMITS = st.integers(1, 50)

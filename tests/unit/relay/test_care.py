@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postfleet_workers.relay.care import sort
 from postfleet_workers.relay.queue import Message
 

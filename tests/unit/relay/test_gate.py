@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant, permits

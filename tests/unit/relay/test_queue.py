@@ -7,6 +7,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.relay.queue import decode, encode
 
 ITEMS = st.lists(st.tuples(st.integers(1, 2**63 - 1), st.integers(1, 2**31 - 1)), min_size=1, max_size=50)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.relay import record
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant
