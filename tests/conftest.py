@@ -85,7 +85,9 @@ def redis_client(redis_url: str) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def fleet(tmp_path: Path, engine: Engine, database_url: str, redis_url: str, redis_client: redis.Redis) -> Iterator[Fleet]:
+def fleet(
+    tmp_path: Path, engine: Engine, database_url: str, redis_url: str, redis_client: redis.Redis
+) -> Iterator[Fleet]:
     """Real `postfleet` processes, with short leases."""
     fleet = Fleet(
         tmp_path,

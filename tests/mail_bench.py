@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import redis
+from sqlalchemy import Engine, text
+
 from postfleet_workers import clock, epoch, ledger, outcomes
 from postfleet_workers.actors.email_send import email_send
 from postfleet_workers.jobs import Job, JobType, Outcome, Registry, Settled
@@ -27,7 +29,6 @@ from postfleet_workers.mail.outcome import Schedule
 from postfleet_workers.mail.sessions import Sessions
 from postfleet_workers.mail.smtp import Timeouts
 from postfleet_workers.throttling.redis import RedisLimiter, RedisSessions
-from sqlalchemy import Engine, text
 
 NODE = "acme-1"
 TENANT = "acme"

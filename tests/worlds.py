@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import redis
+
 from postfleet_workers import epoch
 from postfleet_workers.journal import Journal, MemoryJournal
 from postfleet_workers.throttling.memory import MemoryLimiter, MemorySessions

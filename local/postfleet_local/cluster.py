@@ -14,14 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from postfleet_local.processes import Processes
 from postfleet_operator.cluster import BrokenPool, Workload
 from postfleet_operator.credentials import gather
 from postfleet_operator.deployment import nodes_secret
 from postfleet_operator.manifests import Manifests
 from postfleet_operator.reasons import EventReason, EventType
 from postfleet_operator.spec import JobPool
-
-from postfleet_local.processes import Processes
 
 Teller = Callable[[str], None]
 

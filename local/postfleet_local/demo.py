@@ -20,8 +20,6 @@ from typing import Any
 import click
 import psycopg
 import yaml
-from postfleet_operator.stores import database
-from postfleet_workers.store.session import engine_for
 from rich.console import Console
 
 from postfleet_local import audience, routing, sources
@@ -38,6 +36,8 @@ from postfleet_local.report import page
 from postfleet_local.routing import Endpoint
 from postfleet_local.timeline import Run
 from postfleet_local.urgent import Sender, Urgent
+from postfleet_operator.stores import database
+from postfleet_workers.store.session import engine_for
 
 SINK_DELAY_SECONDS = (0.15, 0.4)
 NEEDED_QUEUES = ("priority-high", "campaign-standard")

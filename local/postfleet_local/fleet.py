@@ -18,16 +18,6 @@ from typing import Self
 
 import psycopg
 import structlog
-from postfleet_operator.autoscaler import Autoscaler, Observer
-from postfleet_operator.deployment import RenderSettings
-from postfleet_operator.errors import StoreUnavailable
-from postfleet_operator.manifests import Manifests
-from postfleet_operator.nodes import mirror
-from postfleet_operator.sampling import Sampler
-from postfleet_operator.spec import JobPool
-from postfleet_operator.stores import database, redis_client
-from postfleet_workers.store.migrate import upgrade
-from postfleet_workers.store.session import engine_for
 
 from postfleet_local import routing, sources
 from postfleet_local.cluster import ProcessCluster, Teller
@@ -38,6 +28,16 @@ from postfleet_local.replica import SERVER_STAGE
 from postfleet_local.routing import Endpoint
 from postfleet_local.stack import Postgres, Server, Sink, Valkey
 from postfleet_local.warden import Warden
+from postfleet_operator.autoscaler import Autoscaler, Observer
+from postfleet_operator.deployment import RenderSettings
+from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.manifests import Manifests
+from postfleet_operator.nodes import mirror
+from postfleet_operator.sampling import Sampler
+from postfleet_operator.spec import JobPool
+from postfleet_operator.stores import database, redis_client
+from postfleet_workers.store.migrate import upgrade
+from postfleet_workers.store.session import engine_for
 
 log = structlog.get_logger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from postfleet_operator.stores import Connect
 
 from postfleet_local.tally import bare
 from postfleet_local.timeline import Counts, Second, Waits
+from postfleet_operator.stores import Connect
 
 COUNTS = """
 SELECT count(*), count(*) FILTER (WHERE status = 'sent'), count(*) FILTER (WHERE status = 'deferred'),

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 
-from postfleet_operator.scaling.values import Decision
-from postfleet_operator.scaling.values import Sample as PoolSample
-from postfleet_operator.spec import JobPool, Mode
-
 from postfleet_local.fleet import Fleet
 from postfleet_local.live import Display
 from postfleet_local.timeline import Change, Counts, Sample
+from postfleet_operator.scaling.values import Decision
+from postfleet_operator.scaling.values import Sample as PoolSample
+from postfleet_operator.spec import JobPool, Mode
 
 
 class Observations:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass, replace
 
+from postfleet_local.errors import ManifestError
 from postfleet_operator.manifests import Manifests, Secret
 from postfleet_operator.spec import SendingNode
 from postfleet_operator.spec.node import Smtp, Tls
-
-from postfleet_local.errors import ManifestError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from postfleet_operator.errors import InvalidManifest
-from postfleet_operator.manifests import SUFFIXES, Manifests, load
 
 from postfleet_local.errors import ManifestError
+from postfleet_operator.errors import InvalidManifest
+from postfleet_operator.manifests import SUFFIXES, Manifests, load
 
 Fingerprint = tuple[tuple[Path, int, int], ...]
 

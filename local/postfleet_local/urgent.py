@@ -6,10 +6,11 @@ import threading
 from dataclasses import dataclass
 
 import structlog
+from sqlalchemy import Engine, text
+
 from postfleet_workers.errors import StoreUnavailable
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.store.session import transaction
-from sqlalchemy import Engine, text
 
 log = structlog.get_logger(__name__)
 

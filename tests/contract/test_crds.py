@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from postfleet_operator import definitions, reasons
 from postfleet_operator.cluster import Workload
 from postfleet_operator.conditions import Facts

@@ -10,6 +10,7 @@ import dramatiq
 import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
+
 from postfleet_operator.reading import RelayRecord, parse_record
 from postfleet_operator.sampling import Sampler
 from postfleet_operator.scaling.values import Signal, Source

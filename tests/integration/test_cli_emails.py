@@ -6,10 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 import redis
+from sqlalchemy import Engine, text
+
 from command import Command
 from mail_bench import Bench
 from smtp_lab import Lab, running
-from sqlalchemy import Engine, text
 
 SEND = (
     "send", "--tenant", "acme", "--to", "Ann Ö <ann@b.example>", "--node", "acme-1",

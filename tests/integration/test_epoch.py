@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import redis
+
 from postfleet_local.stack import Valkey
 from postfleet_workers import epoch
 from postfleet_workers.errors import PipeUnavailable

@@ -41,7 +41,9 @@ def add_node(engine: Engine, name: str, port: int, tenant: str = "acme", **limit
         )
 
 
-def mail(engine: Engine, count: int, *, node: str = "n1", tenant: str = "acme", queue: str = "campaign-standard") -> None:
+def mail(
+    engine: Engine, count: int, *, node: str = "n1", tenant: str = "acme", queue: str = "campaign-standard"
+) -> None:
     with engine.begin() as connection:
         for number in range(count):
             to = f"{tenant}-{queue}-{number}@example.org"
@@ -243,12 +245,13 @@ def test_a_limited_node_is_not_published_in_vain_and_delays_nobody(fleet: Fleet,
     add_node(engine, "slow", slow.port, tenant="limited", perMinute=100)
     add_node(engine, "fast", fast.port, tenant="free")
     fleet.execute(
-        """WITH made AS (SELECT n, nextval(pg_get_serial_sequence('jobs', 'id')) AS id FROM generate_series(1, 10000) n),
-           mails AS (INSERT INTO emails (job_id, tenant, class, node, recipient, message_id, content)
+        """WITH made AS (
+               SELECT n, nextval(pg_get_serial_sequence('jobs', 'id')) AS id FROM generate_series(1, 10000) n
+           ), mails AS (INSERT INTO emails (job_id, tenant, class, node, recipient, message_id, content)
                SELECT id, 'limited', 'campaign', 'slow', n || '@example.org', '<' || n || '@slow.example>',
                       '{"subject": "Hi", "text": "Hello", "vars": {}}' FROM made)
-           INSERT INTO jobs (id, type, queue, tenant, route) SELECT id, 'email.send', 'campaign-standard', 'limited', 'slow'
-           FROM made"""
+           INSERT INTO jobs (id, type, queue, tenant, route)
+           SELECT id, 'email.send', 'campaign-standard', 'limited', 'slow' FROM made"""
     )
     fleet.relay()
     fleet.worker(QUEUES, threads=8)

@@ -9,6 +9,7 @@ import pytest
 import redis
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postfleet_local.stack import Valkey
 from postfleet_workers import epoch
 from postfleet_workers.errors import PipeUnavailable

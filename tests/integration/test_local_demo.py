@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from postfleet_local.home import quickstart
 from postfleet_local.stack import Sink
 from postfleet_local.tally import copies, read

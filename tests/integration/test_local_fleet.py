@@ -16,6 +16,7 @@ import psutil
 import psycopg
 import pytest
 import redis
+
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import QUICKSTART_MANIFESTS, Home, quickstart
 

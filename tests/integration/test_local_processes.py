@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from postfleet_local.processes import Processes
 from postfleet_local.warden import Warden
 

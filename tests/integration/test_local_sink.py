@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from postfleet_local.stack import Sink
 from postfleet_local.tally import copies, read
 

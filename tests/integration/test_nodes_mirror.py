@@ -6,6 +6,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from postfleet_operator.errors import StoreUnavailable
 from postfleet_operator.nodes import Mirrored, mirror
 from postfleet_operator.spec import API_VERSION, SendingNode, parse_node

@@ -9,6 +9,7 @@ import time
 
 import pytest
 import redis
+
 from postfleet_local.stack import Valkey, free_port
 from postfleet_workers import pipe
 from postfleet_workers.errors import InputError, PipeUnavailable

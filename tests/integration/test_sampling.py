@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+
 from postfleet_local.stack import free_port
 from postfleet_operator.autoscaler import Autoscaler
 from postfleet_operator.deployment import RenderSettings

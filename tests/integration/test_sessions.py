@@ -7,6 +7,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+
 from postfleet_local.stack import Valkey
 from postfleet_workers import epoch
 from postfleet_workers.errors import PipeUnavailable

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from sqlalchemy import Engine, text
+
 from mail_bench import NODE, TENANT, Bench
 from postfleet_workers import epoch
 from postfleet_workers.jobs import Done, HandBack, Permanent, Snooze, Transient
@@ -26,7 +28,6 @@ from postfleet_workers.mail.smtp import Timeouts
 from postfleet_workers.outcomes import Rescued
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At
-from sqlalchemy import Engine, text
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trustme
+
 from postfleet_workers.mail import smtp
 from postfleet_workers.mail.compose import Skeleton, address
 from postfleet_workers.mail.credentials import Login

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.mail import smtp
 from postfleet_workers.mail.credentials import Credentials

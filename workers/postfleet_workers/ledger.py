@@ -21,7 +21,7 @@ from postfleet_workers.states import FINAL, State
 COLUMNS = """j.id, j.type, j.queue, j.tenant, j.route, j.args, j.attempt, j.max_attempts, j.snoozes, j.publication,
     j.run_at, j.expires_at, j.claimed_at, j.claim, j.claim_epoch, j.strikes"""
 
-# Only what this publication offers (not one that was taken back), only while its worker's lease holds, nothing expired, nothing on hold.
+# Only what this publication offers, and only while its worker's lease holds; nothing expired, nothing on hold.
 CLAIM = text(f"""
 UPDATE jobs j SET state = 'executing', attempt = j.attempt + 1, claimed_by = :worker, claim = :claim,
     claim_epoch = :epoch, claimed_at = postfleet_now(), published_until = NULL

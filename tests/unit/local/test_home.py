@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+
 from postfleet_local import sources
 from postfleet_local.errors import ManifestError
 from postfleet_local.home import Home

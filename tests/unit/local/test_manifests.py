@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from postfleet_local import sources
 from postfleet_local.errors import ManifestError
 from postfleet_local.home import quickstart

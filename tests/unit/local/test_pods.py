@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from postfleet_local.pods import Launch, PodError, launch, secret_volumes, template_hash
 
 SECRETS = {"connections": {"POSTFLEET_REDIS_URL": b"redis://r"}, "extra": {"token": b"t0k"}}

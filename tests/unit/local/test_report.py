@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+
 from postfleet_local.plot import Kind, Plot, Series, clock, draw, nice_step, number
 from postfleet_local.report import page
 from postfleet_local.timeline import Change, Counts, Run, Sample, Second, Summary, Waits

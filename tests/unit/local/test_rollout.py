@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postfleet_local.rollout import Plan, View, backoff_seconds, crashes_in_row, plan
 
 

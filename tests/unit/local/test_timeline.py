@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postfleet_local.timeline import Summary, Waits, sparkline
 
 SUMMARY = Summary(

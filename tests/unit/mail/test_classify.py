@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.mail.classify import Bounced, Deferred, Refused, Scope, Sent, Unknown, classify
 from postfleet_workers.mail.reply import Phase, Reply, parse
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.mail.compose import Skeleton, address
 from postfleet_workers.mail.errors import ComposeRefused
 

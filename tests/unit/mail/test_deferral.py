@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.mail.deferral import JITTER, next_wait_seconds, wait_seconds
 
 DAY = 86_400.0

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.errors import LoginRefused
 from postfleet_workers.mail.node import Tls, parse_node

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Permanent, Settled, Snooze, Trace, Transient
 from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, SmtpFault, TlsFailed, Unreachable
 from postfleet_workers.mail.outcome import (

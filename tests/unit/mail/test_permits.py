@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.mail.permits import Permits
 from postfleet_workers.throttling.limits import Limit

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.mail.reply import NO_ANSWER, Phase, Reply, from_detail, parse, to_detail
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from postfleet_workers.mail.errors import RenderFailed, TemplateInvalid
 from postfleet_workers.mail.template import MAX_LOOP_ITERATIONS, Template, check, compiled
 

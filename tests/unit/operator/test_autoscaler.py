@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+
 from postfleet_operator.autoscaler import RESYNC_SECONDS, Autoscaler
 from postfleet_operator.cluster import BrokenPool
 from postfleet_operator.deployment import RenderSettings

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import clamps
 from postfleet_operator.scaling.clamps import Look

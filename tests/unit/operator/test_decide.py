@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling.decide import decide, first_state, remember
 from postfleet_operator.scaling.values import Bottleneck, Decision, Sample, Signal, Source, State

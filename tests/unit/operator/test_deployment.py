@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from postfleet_operator.deployment import RenderSettings, render, selector_text
 from postfleet_operator.spec import parse_pool
 from unit.operator.building import manifest, pool

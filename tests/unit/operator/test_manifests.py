@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.manifests import Manifests, Secret, load
 

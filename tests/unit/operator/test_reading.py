@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from postfleet_operator.reading import QueueReading, RelayRecord, parse_record, problems, sum_up
 from postfleet_operator.scaling.values import Source
 

@@ -6,8 +6,9 @@ import re
 from enum import StrEnum
 from pathlib import Path
 
-import postfleet_operator
 import pytest
+
+import postfleet_operator
 from postfleet_operator.reasons import ConditionType, DecisionReason, EventReason, EventType, Reason
 
 SOURCE = "\n".join(path.read_text() for path in Path(postfleet_operator.__file__).parent.rglob("*.py"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.spec import API_VERSION, Mode, parse_node, parse_pool
 from unit.operator.building import manifest

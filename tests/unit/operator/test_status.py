@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+
 from postfleet_operator.cluster import Workload
 from postfleet_operator.conditions import Facts
 from postfleet_operator.scaling.decide import decide

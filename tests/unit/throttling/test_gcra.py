@@ -9,6 +9,7 @@ from random import Random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.throttling.gcra import Bucket, bucket, reckon, reckoned_window_us
 from postfleet_workers.throttling.limiter import NO_EPOCH, Admission

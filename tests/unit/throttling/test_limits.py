@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from postfleet_workers.errors import InputError
 from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
 

@@ -1,4 +1,4 @@
-"""Bring a database to the newest schema, or tell which one it has. Alembic, driven from code: there is no alembic.ini."""
+"""Bring a database to the newest schema, or tell which one it has. Alembic, driven from code."""
 
 from __future__ import annotations
 

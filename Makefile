@@ -1,0 +1,51 @@
+# Every target sets up what it needs: Python >= 3.11 and make are enough.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
+UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/\1/p;}' uv.lock)
+SOURCES := operator workers local tests docs
+
+.PHONY: help setup demo test test-unit test-deps lint fmt ci clean
+
+help: ## Show this help.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
+
+setup: .venv/.ready ## Make .venv from uv.lock.
+
+.venv/.ready: uv.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Postfleet needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	@$(UV) sync --frozen --all-extras --inexact --quiet
+	@touch $@
+
+demo: setup ## Send a campaign of 10,000 mails through a fleet of workers on this machine.
+	@$(BIN)/postfleet-local demo $(ARGS)
+
+test: setup ## Run everything that needs no cluster.
+	$(BIN)/pytest $(ARGS)
+
+test-unit: setup ## Run the tests that take milliseconds.
+	$(BIN)/pytest tests/unit $(ARGS)
+
+test-deps: ## Install what slower suites need beyond Python; today nothing.
+	@:
+
+lint: setup ## Check style, types and the architecture.
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check --quiet $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: setup ## Format the code.
+	$(BIN)/ruff check --fix --quiet $(SOURCES) || true
+	$(BIN)/ruff format --quiet $(SOURCES)
+
+ci: ## Run the gate that CI runs.
+	bash .ci/run
+
+clean: ## Remove .venv and caches.
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
