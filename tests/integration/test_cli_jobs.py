@@ -307,7 +307,8 @@ def test_without_postgresql_a_command_says_that_it_waits_and_then_fails() -> Non
     assert answer.code == 1
     assert answer.out == ""
     waiting, failure = answer.err.splitlines()
-    assert "waiting_for_postgresql" in waiting
+    assert "waiting" in waiting
+    assert "PostgreSQL" in waiting
     assert failure.startswith("postfleet: PostgreSQL: ")
     assert "waited 1 s" in failure
 

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
+import psutil
 import pytest
+import redis
 
 from postfleet_local.home import quickstart
 from postfleet_local.stack import Sink
@@ -66,3 +72,37 @@ def test_a_server_of_the_user_s_gets_the_mail_and_the_ledger_judges(tmp_path: Pa
     assert code == 0, progress
     assert summary["emails"] == summary["delivered"] == len(copies(read(server.mails)))
     assert (summary["lost"], summary["duplicated"]) == (0, 0)
+
+
+@pytest.mark.faults
+def test_a_killed_worker_and_a_flushed_redis_lose_nothing_and_send_nothing_twice(tmp_path: Path, pool: Path) -> None:
+    home = tmp_path / "demo"
+    outsider = threading.Thread(target=interfere, args=(home,))
+    outsider.start()
+    code, summary, progress = demo("--pool", str(pool), "--dir", str(home), "--emails", "400")
+    outsider.join()
+    assert code == 0, progress
+    assert (summary["lost"], summary["duplicated"]) == (0, 0)
+    assert summary["delivered"] + summary["unknown"] == summary["emails"] > 400
+
+
+def interfere(home: Path) -> None:
+    """Kill a worker once mail flows, then flush Redis."""
+    deadline = time.monotonic() + 60
+    while not copies(read(home / "sink.log")):
+        assert time.monotonic() < deadline, "no mail flows"
+        time.sleep(0.1)
+    variables = dict(line.split("=", 1) for line in (home / "env").read_text().splitlines())
+    os.kill(worker_of(variables["POSTFLEET_DATABASE_URL"]), signal.SIGKILL)
+    with redis.Redis.from_url(variables["POSTFLEET_REDIS_URL"]) as client:
+        client.flushall()
+
+
+def worker_of(database_url: str) -> int:
+    for process in psutil.process_iter():
+        try:
+            if "worker" in process.cmdline() and process.environ().get("POSTFLEET_DATABASE_URL") == database_url:
+                return process.pid
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            continue
+    raise AssertionError("no worker runs")

@@ -123,7 +123,11 @@ def settle(connection: Connection, results: Sequence[Result], *, worker: str, re
     failed = [_attempt(r, worker, fenced=r.job.id not in states) for r in results]
     if attempts := [attempt for attempt in failed if attempt]:
         connection.execute(ADD_ATTEMPTS, {"attempts": json.dumps(attempts)})
-    put_back = {r.job.id for r in results if isinstance(r.outcome, Rescued) and not r.move.failed}
+    put_back = {
+        r.job.id
+        for r in results
+        if isinstance(r.outcome, Rescued) and not r.move.failed and states.get(r.job.id) != State.CANCELLED
+    }
     settled = [
         Settled(
             job=r.job,

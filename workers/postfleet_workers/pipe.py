@@ -6,12 +6,10 @@ ask of Redis may run twice, so the clients made here try once and say PipeUnavai
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import redis
-import structlog
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     ClusterDownError,
@@ -24,8 +22,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 
 from postfleet_workers.errors import InputError, PipeUnavailable
-
-log = structlog.get_logger(__name__)
+from postfleet_workers.starting import until_it_answers
 
 SOCKET_TIMEOUT_SECONDS = 5.0
 HEALTH_CHECK_SECONDS = 15
@@ -79,21 +76,12 @@ def wait_until_up(client: redis.Redis, wait_seconds: float) -> None:
     Raises:
         PipeUnavailable: it did not answer within `wait_seconds`.
     """
-    deadline = time.monotonic() + wait_seconds
-    announced = False
-    while True:
-        try:
-            with pipe_errors():
-                client.ping()
-        except PipeUnavailable as error:
-            if time.monotonic() >= deadline:
-                raise PipeUnavailable(f"{error} (waited {wait_seconds:.0f} s; check POSTFLEET_REDIS_URL)") from error
-            if not announced:
-                announced = True
-                log.warning("waiting_for_redis", seconds=wait_seconds, error=str(error).splitlines()[0])
-            time.sleep(0.5)
-        else:
-            return
+
+    def ask() -> None:
+        with pipe_errors():
+            client.ping()
+
+    until_it_answers("Redis", "POSTFLEET_REDIS_URL", ask, wait_seconds)
 
 
 def _is_refusal(error: ResponseError) -> bool:

@@ -78,11 +78,11 @@ def relay(root: Root) -> int:
 
     Start as many as you like: for each queue one is active, the others stand by.
     """
+    from postfleet_workers.health import Health
     from postfleet_workers.journal import Journal
     from postfleet_workers.relay.loop import Relay
     from postfleet_workers.relay.publisher import Publisher
     from postfleet_workers.relay.queue import Pipe
-    from postfleet_workers.worker.health import Health
 
     settings = root.settings
     logs.configure(settings.log_format, settings.log_level)

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psycopg
-import structlog
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from postfleet_workers.errors import InputError, StoreUnavailable
-
-log = structlog.get_logger(__name__)
+from postfleet_workers.starting import until_it_answers
 
 # Keepalives notice a vanished server in about half a minute instead of hours.
 CONNECT_ARGS = {
@@ -86,20 +83,9 @@ def wait_until_up(engine: Engine, wait_seconds: float) -> None:
     Raises:
         StoreUnavailable: it did not answer within `wait_seconds`.
     """
-    deadline = time.monotonic() + wait_seconds
-    announced = False
-    while True:
-        try:
-            with transaction(engine) as connection:
-                connection.execute(text("SELECT 1"))
-        except StoreUnavailable as error:
-            if time.monotonic() >= deadline:
-                raise StoreUnavailable(
-                    f"{error} (waited {wait_seconds:.0f} s; check POSTFLEET_DATABASE_URL)"
-                ) from error
-            if not announced:
-                announced = True
-                log.warning("waiting_for_postgresql", seconds=wait_seconds, error=str(error).splitlines()[0])
-            time.sleep(0.5)
-        else:
-            return
+
+    def ask() -> None:
+        with transaction(engine) as connection:
+            connection.execute(text("SELECT 1"))
+
+    until_it_answers("PostgreSQL", "POSTFLEET_DATABASE_URL", ask, wait_seconds)

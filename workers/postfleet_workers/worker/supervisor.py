@@ -18,8 +18,8 @@ from multiprocessing.context import ForkProcess
 
 import structlog
 
+from postfleet_workers.health import Health
 from postfleet_workers.settings import Settings
-from postfleet_workers.worker.health import Health
 
 log = structlog.get_logger(__name__)
 
