@@ -12,8 +12,11 @@ from pathlib import Path
 from types import FrameType
 
 import click
+import psycopg
 
 from postfleet_local.errors import LocalError, ManifestError
+from postfleet_operator.errors import OperatorError
+from postfleet_workers.errors import PostfleetError
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -92,8 +95,11 @@ def run(args: Sequence[str] | None = None) -> int:
     except ManifestError as error:
         say(str(error))
         return BAD_INPUT
-    except LocalError as error:
+    except (LocalError, OperatorError, PostfleetError) as error:
         say(str(error))
+        return FAILED
+    except psycopg.OperationalError as error:
+        say(f"PostgreSQL: {str(error).strip().splitlines()[0]}")
         return FAILED
     except (click.Abort, KeyboardInterrupt):
         return INTERRUPTED

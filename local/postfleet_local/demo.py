@@ -219,20 +219,19 @@ def watch(
         begun = time.monotonic()
         try:
             counts = gauge.counts()
-            complete = counts.final == counts.total >= joined and gauge.expanded()
         except psycopg.OperationalError:
             time.sleep(1.0)
             continue
+        if counts.campaign_final >= joined:
+            urgent.stop()
         observations.take(fleet, counts)
         display.show(View(observations.samples, joined + urgent.sent, observations.news))
         if counts.final != final:
             final, moved_at = counts.final, begun
-        if complete:
-            urgent.stop()
-            complete = counts.total >= joined + urgent.sent
+        if counts.campaign_final >= joined and counts.final >= joined + urgent.sent:
             all_final_at = all_final_at or begun
-        if complete and observations.shrunk(fleet):
-            return
+            if observations.shrunk(fleet):
+                return
         if begun - (all_final_at or moved_at) > (SHRINK_SECONDS if all_final_at else STUCK_SECONDS):
             what = "the workers have not gone" if all_final_at else f"no mail has moved for {STUCK_SECONDS:.0f} s"
             display.say(f"gave up waiting: {what}")

@@ -19,10 +19,10 @@ SELECT count(*), count(*) FILTER (WHERE status = 'sent'), count(*) FILTER (WHERE
        extract(epoch FROM greatest(postfleet_now() - min(due_at) FILTER (WHERE status = 'queued' AND begun_at IS NULL),
                                    interval '0'))::float,
        extract(epoch FROM max(begun_at - due_at) FILTER (
-           WHERE class = 'transactional' AND begun_at > postfleet_now() - interval '5 s'))::float
+           WHERE class = 'transactional' AND begun_at > postfleet_now() - interval '5 s'))::float,
+       count(*) FILTER (WHERE class = 'campaign' AND status NOT IN ('queued', 'sending', 'deferred'))
 FROM emails
 """
-EXPANDED = "SELECT NOT EXISTS (SELECT FROM campaigns WHERE state = 'expanding')"
 STATUSES = "SELECT message_id, status, recipient FROM emails"
 WAITS = """
 SELECT percentile_cont(ARRAY[0.5, 0.99]) WITHIN GROUP (ORDER BY wait),
@@ -73,12 +73,8 @@ class Gauge:
     def counts(self) -> Counts:
         """Emails by what became of them so far."""
         (row,) = self._rows(COUNTS)
-        total, sent, deferred, failed, unknown, oldest, urgent = row
-        return Counts(total, sent, deferred, failed, unknown, oldest or 0.0, urgent)
-
-    def expanded(self) -> bool:
-        """Whether every campaign's emails are in the ledger."""
-        return bool(self._rows(EXPANDED)[0][0])
+        total, sent, deferred, failed, unknown, oldest, urgent, campaign_final = row
+        return Counts(total, sent, deferred, failed, unknown, oldest or 0.0, urgent, campaign_final)
 
     def ledger(self) -> Ledger:
         """All emails."""

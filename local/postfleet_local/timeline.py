@@ -16,6 +16,7 @@ class Counts:
     Attributes:
         oldest_seconds: how long the mail that waits longest has been due; 0 when none waits.
         urgent_wait_seconds: longest wait of the urgent mails that began of late; None when none did.
+        campaign_final: mails of campaigns that nothing more will happen to.
     """
 
     total: int = 0
@@ -25,6 +26,7 @@ class Counts:
     unknown: int = 0
     oldest_seconds: float = 0.0
     urgent_wait_seconds: float | None = None
+    campaign_final: int = 0
 
     @property
     def final(self) -> int:

@@ -42,7 +42,8 @@ def demo(*arguments: str) -> tuple[int, dict[str, float], str]:
     done = subprocess.run(
         [LOCAL, "demo", "--emails", str(EMAILS), "--json", *arguments], capture_output=True, text=True, timeout=110
     )
-    (line,) = done.stdout.splitlines()
+    assert done.stdout.count("\n") == 1, done.stderr
+    line = done.stdout
     return done.returncode, json.loads(line), done.stderr
 
 
