@@ -19,7 +19,7 @@ setup: .venv/.ready ## Make .venv from uv.lock.
 	  { echo "Postfleet needs Python 3.11 or newer; name one with: make PYTHON=python3.12 …" >&2; exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@$(UV) sync --frozen --all-extras --inexact --quiet
+	@$(UV) sync --frozen --all-extras --inexact --compile-bytecode --quiet
 	@touch $@
 
 demo: setup ## Send a campaign of 10,000 mails through a fleet of workers on this machine.

@@ -153,8 +153,13 @@ class Bench:
         """Claim every available job, as a worker would from a message of the relay."""
         claim = uuid.uuid4().hex
         with self.engine.begin() as connection:
-            found = connection.execute(text("SELECT id, publication FROM jobs WHERE state = 'available' ORDER BY id"))
-            items = [(row.id, row.publication) for row in found]
+            found = connection.execute(
+                text(
+                    "UPDATE jobs SET publication = publication + 1, published_until = postfleet_now() + interval '30 s'"
+                    " WHERE state = 'available' RETURNING id, publication"
+                )
+            )
+            items = sorted((row.id, row.publication) for row in found)
             jobs = ledger.claim(connection, items, worker="w1", claim=claim, epoch=self.epoch)
         assert self.journal.open(claim, "w1", self.epoch)
         return jobs, BenchRun(self, claim)

@@ -13,10 +13,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import Connection, text
-from sqlalchemy.orm import Session
 
 from postfleet_workers.jobs import NewJob
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session  # a quarter of a worker's start-up, for a name
 
 CHANNEL = "postfleet_jobs"
 
