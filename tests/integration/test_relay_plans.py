@@ -1,0 +1,102 @@
+"""The hot questions of the relay and the ledger on a big table: each walks an index."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import Engine, text
+
+from integration.ledger_steps import QUEUE, change, plan
+from postfleet_local.stack import Postgres
+from postfleet_workers import ledger
+from postfleet_workers.relay import rows
+from postfleet_workers.store.session import engine_for
+
+DATABASE = "postfleet_full"
+ROWS = 100_000
+# Half of the rows are final, as in a table that has lived; the rest are of 20 tenants, five campaigns each, two nodes.
+# Some are on offer, some execute.
+FILL = """
+INSERT INTO jobs (type, queue, tenant, batch, route, priority, state, run_at, publication, published_until,
+                  claimed_by)
+SELECT 'email.send', CASE WHEN n % 10 = 0 THEN 'priority-high' ELSE :queue END, 'tenant-' || n % 20,
+       'campaign:' || n / 20 % 5, 'node-' || n / 100 % 2, n % 3,
+       CASE WHEN n % 2 = 0 THEN 'completed' WHEN n % 50 = 1 THEN 'scheduled'
+            WHEN n % 100 = 3 THEN 'executing' ELSE 'available' END,
+       now() - make_interval(secs => n % 1000), 1, CASE WHEN n % 100 = 7 THEN now() END,
+       CASE WHEN n % 100 = 3 THEN 'worker-' || n / 100 % 10 END
+FROM generate_series(1, :rows) n
+"""
+GROUP = {"queue": QUEUE, "tenant": "tenant-3", "batch": "campaign:1", "route": "node-0", "most": 50, "seconds": 30.0}
+SUSPECT = {"queue": QUEUE, "seconds": 30.0}
+ITEMS = {"ids": [*range(1, 51)], "publications": [1] * 50}
+CLAIM = {**ITEMS, "worker": "w", "claim": "c", "epoch": "e"}
+SETTLE = {"outcomes": json.dumps([{"id": n, "publication": 1, "claim": "c", "state": "completed"} for n in range(50)])}
+ABANDONED = {"queues": [QUEUE], "timeouts": "{}", "default_timeout": 1800.0, "most": 500}
+
+HOT = [
+    pytest.param(rows.GROUPS, {"queue": QUEUE, "most": 100}, "ix_jobs_available", id="groups"),
+    pytest.param(rows.PUBLISH, GROUP, "ix_jobs_available", id="publish"),
+    pytest.param(rows.PUBLISH_SUSPECT, SUSPECT, "ix_jobs_suspects", id="publish a suspect"),
+    pytest.param(rows.QUEUES, {}, "ix_jobs_available", id="queues"),
+    pytest.param(rows.PROMOTE, {"queues": [QUEUE], "most": 100}, "ix_jobs_waiting", id="promote"),
+    pytest.param(rows.WAITING, {"queue": QUEUE, "most": 100}, "ix_jobs_waiting", id="waiting"),
+    pytest.param(rows.EXECUTING, {"queue": QUEUE}, "ix_jobs_executing", id="executing"),
+    pytest.param(rows.ABANDONED, ABANDONED, "ix_jobs_executing", id="abandoned"),
+    pytest.param(rows.LAPSE, {"queues": [QUEUE]}, "ix_jobs_published", id="lapse"),
+    pytest.param(rows.OFFERED, ITEMS, "ix_jobs|jobs_pkey", id="offered"),
+    pytest.param(rows.EXTEND, {**ITEMS, "seconds": 30.0}, "ix_jobs|jobs_pkey", id="extend"),
+    pytest.param(ledger.CLAIM, CLAIM, "ix_jobs|jobs_pkey", id="claim"),
+    pytest.param(ledger.UNPUBLISH, ITEMS, "ix_jobs|jobs_pkey", id="unpublish"),
+    pytest.param(ledger.SETTLE, SETTLE, "ix_jobs|jobs_pkey", id="settle"),
+    pytest.param(rows.EXPIRED, {"queues": [QUEUE], "most": 100}, "ix_jobs_expiring", id="expired"),
+]
+
+
+@pytest.fixture(scope="module")
+def full(postgres: Postgres, template_database: str) -> Iterator[Engine]:
+    """A big table for all of these tests: they only ask."""
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE {template_database}")
+    engine = engine_for(postgres.url(DATABASE))
+    change(engine, FILL, rows=ROWS, queue=QUEUE)
+    change(engine, "ANALYZE jobs")
+    yield engine
+    engine.dispose()
+    with psycopg.connect(postgres.url(), autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {DATABASE} WITH (FORCE)")
+
+
+@pytest.mark.parametrize(("statement", "values", "index"), HOT)
+def test_a_hot_question_walks_its_index(full: Engine, statement: Any, values: dict[str, Any], index: str) -> None:
+    with full.connect() as connection:
+        found = plan(connection, statement, values)
+    assert re.search(index, found), found
+    assert "Seq Scan on jobs" not in found, found
+
+
+@pytest.mark.parametrize(("statement", "values", "index"), HOT)
+def test_it_does_so_with_a_prepared_statements_generic_plan_too(
+    full: Engine, statement: Any, values: dict[str, Any], index: str
+) -> None:
+    with full.connect() as connection:
+        connection.execute(text("SET plan_cache_mode = force_generic_plan"))
+        found = plan(connection, statement, values)
+    assert re.search(index, found), found
+    assert "Seq Scan on jobs" not in found, found
+
+
+def test_counting_a_hundred_groups_of_a_long_backlog_takes_milliseconds(full: Engine) -> None:
+    with full.connect() as connection:
+        rows.groups(connection, QUEUE, 100)
+        began = time.perf_counter()
+        found = rows.groups(connection, QUEUE, 100)
+        took = time.perf_counter() - began
+    assert len(found) >= 50
+    assert took < 1.0, f"{took:.3f} s"
