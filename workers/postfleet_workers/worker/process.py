@@ -59,11 +59,16 @@ def serve(app: App, shape: Shape, on_ready: Callable[[], None]) -> int:
     on_ready()
     log.info("worker_ready", worker=lease.who.id, queues=list(shape.queues), threads=shape.threads)
     while not stop.wait(WATCH_SECONDS):
-        if dead := [name for name, consumer in worker.consumers.items() if not consumer.is_alive()]:
+        if dead := dead_consumers(worker):
             log.error("consumer_died", queues=dead)
             break
     shut_down(worker, runner, lease, shape.shutdown_timeout_seconds)
     return 0 if stop.is_set() else 1
+
+
+def dead_consumers(worker: LaneWorker) -> list[str]:
+    """Queues that nobody fetches any more: Dramatiq's consumer threads can die of an error while the process lives."""
+    return [queue for queue, consumer in worker.consumers.items() if not consumer.is_alive()]
 
 
 def assemble(app: App, shape: Shape) -> tuple[LaneWorker, Runner, Lease]:
