@@ -1,8 +1,9 @@
 """Who may put how much into the pipe. Pure.
 
 The pipe of a queue has a number of free slots (bundles). They go, one at a time, to the tenant that holds the least of
-the pipe for its weight, and within a tenant to the group (batch, route) that holds the least. A group stops taking when
-it has nothing due, or when a limit that it shares with others permits no more in the next seconds.
+the pipe for its weight, and within a tenant to the group (batch, route) that holds the least; among equals to the one
+whose turn it is. A group stops taking when it has nothing due, or when a limit that it shares with others permits no
+more in the next seconds.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import heapq
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from postfleet_workers.relay.turns import Turns
 
 Key = tuple[str, str, str]  # tenant, batch, route
 
@@ -35,14 +38,18 @@ class _Group:
     taken: int = 0
 
 
-def allocate(slots: int, demands: Sequence[Demand], permitted: Mapping[str, int]) -> dict[Key, int]:
+def allocate(
+    slots: int, demands: Sequence[Demand], permitted: Mapping[str, int], turns: Turns | None = None
+) -> dict[Key, int]:
     """Jobs that each group may publish now; groups that get nothing are absent.
 
     Args:
         slots: free bundles in the pipe.
         demands: one per group of the queue.
         permitted: what each limit lets through in the next seconds, less what is in the pipe already.
+        turns: who was served before; notes who is served now.
     """
+    turns = turns or Turns()
     rest = dict(permitted)
     groups: dict[str, list[_Group]] = defaultdict(list)
     load: dict[str, float] = defaultdict(float)  # bundles in the pipe per unit of weight
@@ -52,15 +59,16 @@ def allocate(slots: int, demands: Sequence[Demand], permitted: Mapping[str, int]
         bundles = demand.in_pipe / demand.bundle
         weight[tenant] = demand.weight
         load[tenant] += bundles / demand.weight
-        if demand.due > 0:
+        if demand.due > 0 and all(rest.get(limit, 0) > 0 for limit in demand.limits):
             groups[tenant].append(_Group(demand, demand.due, bundles))
     taken = [group for own in groups.values() for group in own]
-    heap = [(load[tenant], tenant) for tenant in groups]
+    turns.enter(group.demand.key for group in taken)
+    heap = [(load[tenant], turns.tenant(tenant), tenant) for tenant in groups]
     heapq.heapify(heap)
     while slots > 0 and heap:
-        _, tenant = heapq.heappop(heap)
+        *_, tenant = heapq.heappop(heap)
         own = groups[tenant]
-        group = min(own, key=lambda g: g.bundles)
+        group = min(own, key=lambda g: (g.bundles, turns.group(g.demand.key)))
         take = min(group.demand.bundle, group.left, *(rest.get(limit, 0) for limit in group.demand.limits))
         if take > 0:
             slots -= 1
@@ -68,10 +76,11 @@ def allocate(slots: int, demands: Sequence[Demand], permitted: Mapping[str, int]
             group.left -= take
             group.bundles += 1
             load[tenant] += 1 / weight[tenant]
+            turns.took(group.demand.key, weight[tenant])
             for limit in group.demand.limits:
                 rest[limit] -= take
         if take <= 0 or not group.left:
             own.remove(group)
         if own:
-            heapq.heappush(heap, (load[tenant], tenant))
+            heapq.heappush(heap, (load[tenant], turns.tenant(tenant), tenant))
     return {group.demand.key: group.taken for group in taken if group.taken}

@@ -14,6 +14,7 @@ from postfleet_workers.leases import LiveWorker
 from postfleet_workers.relay import bundles, gate, record, rows
 from postfleet_workers.relay.allocate import Demand, Key, allocate
 from postfleet_workers.relay.queue import Item, Pipe
+from postfleet_workers.relay.turns import Turns
 from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.limiter import Limiter
 
@@ -25,7 +26,7 @@ IDLE = rows.Running()
 
 @dataclass(slots=True)
 class Look:
-    """What one tick saw of a queue and did there."""
+    """What one tick saw of a queue and did there. `hungry`: rows that may run wait, or may wait, for a free slot."""
 
     queue: str
     slots: int
@@ -34,11 +35,7 @@ class Look:
     executing: dict[Key, rows.Running] = field(default_factory=dict)
     permits: gate.Permits = field(default_factory=lambda: gate.Permits({}, {}))
     published: dict[Key, int] = field(default_factory=dict)
-
-    @property
-    def hungry(self) -> bool:
-        """Whether rows that may run wait for a free slot."""
-        return any(group.due > self.published.get(group.key, 0) for group in self.groups)
+    hungry: bool = False
 
 
 class Publisher:
@@ -50,6 +47,7 @@ class Publisher:
         self._registry = registry
         self._settings = settings
         self._sizes: dict[str, int] = {}
+        self._turns: dict[str, Turns] = defaultdict(Turns)  # by queue
 
     def publish(
         self,
@@ -69,6 +67,8 @@ class Publisher:
             look = Look(queue, bound - depths[queue], depths[queue])
             if full or look.slots > 0:
                 self._publish(connection, look, rules, most=COUNT_LIMIT if full else min(COUNT_LIMIT, bound * 50))
+            else:
+                look.hungry = True  # a full pipe of short jobs is empty long before the next poll
             looks.append(look)
         return looks
 
@@ -102,8 +102,19 @@ class Publisher:
             return
         paces = self._pipe.paces(sorted({_pace_key(group) for group in open_groups}))
         look.permits = self._permits(look, open_groups, rules, paces)
-        if look.slots <= 0:
-            return
+        if look.slots > 0:
+            self._fill(connection, look, rules, open_groups, paces)
+        # What a pause holds back does not call for another look before the next poll.
+        look.hungry = any(group.due > look.published.get(group.key, 0) for group in open_groups)
+
+    def _fill(
+        self,
+        connection: Connection,
+        look: Look,
+        rules: gate.Rules,
+        open_groups: Sequence[rows.Group],
+        paces: dict[str, float],
+    ) -> None:
         sizes = {group.key: self._size(group, paces, look.slots) for group in open_groups}
         demands = [
             Demand(
@@ -116,7 +127,7 @@ class Publisher:
             )
             for group in open_groups
         ]
-        takes = allocate(look.slots, demands, look.permits.now)
+        takes = allocate(look.slots, demands, look.permits.now, self._turns[look.queue])
         messages: list[tuple[str, Sequence[Item]]] = []
         with connection.begin():
             for key, take in takes.items():
