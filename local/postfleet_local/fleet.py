@@ -29,6 +29,7 @@ from postfleet_local.routing import Endpoint
 from postfleet_local.stack import Postgres, Server, Sink, Valkey
 from postfleet_local.warden import Warden
 from postfleet_operator.autoscaler import Autoscaler, Observer
+from postfleet_operator.departures import depart
 from postfleet_operator.deployment import RenderSettings
 from postfleet_operator.errors import StoreUnavailable
 from postfleet_operator.manifests import Manifests
@@ -116,7 +117,7 @@ class Fleet:
             if manifests is None:
                 self.sources = (self.home.default_manifests(self.server.port),)
                 manifests = sources.read(self.sources)
-            self.processes = Processes(self.home.directory, self._warden)
+            self.processes = Processes(self.home.directory, self._warden, self._depart)
             exits.callback(self._stop_processes)
             self.cluster = ProcessCluster(self.processes, self.home.directory, self._tell)
             exits.callback(self._stop_threads)
@@ -238,6 +239,13 @@ class Fleet:
     def _relay_is_ready(self) -> bool:
         status = self.processes.status(RELAY)
         return self._stop.is_set() or (status is not None and status.ready > 0)
+
+    def _depart(self, replica: str, ended_at: float) -> None:
+        try:
+            with database(self.database_url)() as connection:
+                depart(connection, replica, time.monotonic() - ended_at)
+        except (psycopg.OperationalError, StoreUnavailable) as error:
+            log.warning("departure_not_written", replica=replica, error=str(error))  # its lease will lapse
 
     def _autoscale(self) -> None:
         self.processes.wait(self._relay_is_ready, RELAY_START_SECONDS)

@@ -56,11 +56,16 @@ class DeploymentStatus:
     pids: Mapping[str, int]
 
 
+# Told the name of a replica of which no process is left, and when it ended (monotonic seconds); off the loop's thread.
+Ended = Callable[[str, float], None]
+
+
 class Processes:
     """Deployments and Secrets of the fleet, and the thread that makes them so."""
 
-    def __init__(self, directory: Path, warden: Warden) -> None:
+    def __init__(self, directory: Path, warden: Warden, on_end: Ended | None = None) -> None:
         self.directory = directory
+        self._on_end = on_end
         self._warden = warden
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
@@ -68,6 +73,7 @@ class Processes:
         self._secrets: dict[str, dict[str, bytes]] = {}
         self._closing = threading.Event()
         self._probes = ThreadPoolExecutor(PROBES_AT_ONCE, thread_name_prefix="probe")
+        self._errands = ThreadPoolExecutor(1, thread_name_prefix="errand")
         self._thread = threading.Thread(target=self._loop, name="processes", daemon=True)
         self._thread.start()
 
@@ -138,6 +144,7 @@ class Processes:
         self._closing.set()
         self._thread.join()
         self._probes.shutdown()
+        self._errands.shutdown()
 
     def _folder(self, secret: str) -> Path:
         return self.directory / "volumes" / secret
@@ -175,6 +182,8 @@ class Processes:
 
     def _look_after(self, deployment: Deployment, replica: Replica, now: float) -> None:
         code = replica.reap(self._warden)
+        if code is not None and self._on_end:
+            self._errands.submit(self._on_end, replica.name, now)
         if code is not None and replica.phase is not Phase.STOPPING:
             replica.crashes = rollout.crashes_in_row(replica.crashes, now - replica.started_at)
             replica.restarts += 1

@@ -35,6 +35,7 @@ log = structlog.get_logger(__name__)
 LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('postfleet.relay.' || :queue, 0))")
 HUNGRY_SECONDS = 0.1  # between ticks while rows wait for a free slot
 RETRY_SECONDS = 1.0
+SWEEP_SECONDS = 1.0  # between looks for abandoned and expired jobs
 
 
 class Every:
@@ -80,11 +81,12 @@ class Relay:
         self._known: set[str] = set()
         self._rules = gate.Rules()
         self._live: Sequence[leases.LiveWorker] = ()
+        self._attended: set[str] = set()
         self._contact_since = clock.monotonic()
         self._last_tick = clock.monotonic()
         self._poll = Every(settings.relay_poll_seconds)
         self._care = Every(settings.publication_seconds / 3)
-        self._sweep = Every(min(10.0, settings.lease_seconds / 3))
+        self._sweep = Every(SWEEP_SECONDS)
         self._forget = Every(3600)
         self.ready = threading.Event()
 
@@ -152,8 +154,9 @@ class Relay:
 
     def _maintain(self, connection: Connection) -> None:
         owned = sorted(self._owned)
-        if self._care.due():
-            live = {worker.id for worker in self._live}
+        live = {worker.id for worker in self._live}
+        departed, self._attended = self._attended - live, live
+        if departed or self._care.due():
             for queue in owned:
                 care.look_after(connection, self._pipe, queue, live, self._settings.publication_seconds)
             self._pipe.forget_brokers(live, (self._pipe.server_time() - self._settings.lease_seconds) * 1000)
