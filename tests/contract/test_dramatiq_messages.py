@@ -309,7 +309,7 @@ def test_an_actor_that_raises_is_acked_and_its_message_never_comes_back(
     assert ran.calls.empty()
 
 
-def test_a_type_that_this_process_does_not_know_is_set_aside(
+def test_a_type_that_this_process_does_not_know_is_set_aside_and_buried(
     pipe: Pipe, ran: Ran, start: Callable[..., LaneWorker], redis_client: redis.Redis
 ) -> None:
     ran.go.set()
@@ -319,6 +319,8 @@ def test_a_type_that_this_process_does_not_know_is_set_aside(
     assert ran.next() == ("probe", TWO)
     until(lambda: seen(pipe) == {}, "both out of the way")
     assert redis_client.zcard("dramatiq:bulk.XQ") == 1
+    pipe.bury("bulk")
+    assert redis_client.keys("dramatiq:bulk*") == []
 
 
 def test_no_queue_for_delays_is_consumed(ran: Ran, start: Callable[..., LaneWorker]) -> None:
