@@ -34,7 +34,7 @@ SELECT 'email.send', CASE WHEN n % 10 = 0 THEN 'priority-high' ELSE :queue END, 
 FROM generate_series(1, :rows) n
 """
 GROUP = {"queue": QUEUE, "tenant": "tenant-3", "batch": "campaign:1", "route": "node-0", "most": 50, "seconds": 30.0}
-SUSPECT = {"queue": QUEUE, "seconds": 30.0}
+SUSPECT = {"queue": QUEUE, "tenants": ["tenant-3"], "batches": ["campaign:1"], "routes": ["node-0"], "seconds": 30.0}
 ITEMS = {"ids": [*range(1, 51)], "publications": [1] * 50}
 CLAIM = {**ITEMS, "worker": "w", "claim": "c", "epoch": "e"}
 SETTLE = {"outcomes": json.dumps([{"id": n, "publication": 1, "claim": "c", "state": "completed"} for n in range(50)])}

@@ -144,7 +144,7 @@ SUSPECTS = "UPDATE jobs SET strikes = 2 WHERE id = ANY(:ids)"
 
 def publish_suspect(engine: Engine) -> rows.Published | None:
     with engine.begin() as connection:
-        return rows.publish_suspect(connection, QUEUE, PUBLICATION_SECONDS)
+        return rows.publish_suspect(connection, QUEUE, [("other", "", ""), GROUP], PUBLICATION_SECONDS)
 
 
 def test_a_suspect_is_never_in_a_bundle(engine: Engine) -> None:
@@ -167,6 +167,14 @@ def test_at_most_one_suspect_of_a_queue_is_on_its_way(engine: Engine) -> None:
     following = publish_suspect(engine)
     assert following is not None
     assert following.id == second
+
+
+def test_a_suspect_of_another_group_is_not_offered(engine: Engine) -> None:
+    (closed, _) = add(engine, job(tenant="closed", minutes=9), job(minutes=1))
+    change(engine, "UPDATE jobs SET strikes = 2")
+    offered = publish_suspect(engine)
+    assert offered is not None
+    assert offered.id != closed
 
 
 def test_a_suspect_whose_offer_lapsed_is_offered_again(engine: Engine) -> None:

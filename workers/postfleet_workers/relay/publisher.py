@@ -134,7 +134,8 @@ class Publisher:
                 found = rows.publish(connection, look.queue, key, take, self._settings.publication_seconds)
                 look.published[key] = len(found)
                 messages += self._bundles(found, sizes[key])
-            if suspect := rows.publish_suspect(connection, look.queue, self._settings.publication_seconds):
+            open_keys = [group.key for group in open_groups]
+            if suspect := rows.publish_suspect(connection, look.queue, open_keys, self._settings.publication_seconds):
                 messages.append((suspect.type, [(suspect.id, suspect.publication)]))
         # Committed first: a row that was pushed but not committed would be claimed by nobody, and never again.
         self._pipe.push(look.queue, messages, int(self._pipe.server_time() * 1000))

@@ -84,6 +84,8 @@ PUBLISH_SUSPECT = text("""
 UPDATE jobs j SET publication = j.publication + 1,
     published_until = postfleet_now() + make_interval(secs => :seconds)
 WHERE j.id = (SELECT id FROM jobs WHERE queue = :queue AND state = 'available' AND strikes >= 2
+                AND (tenant, batch, route) IN (SELECT * FROM unnest(
+                    CAST(:tenants AS text[]), CAST(:batches AS text[]), CAST(:routes AS text[])))
                 AND (expires_at IS NULL OR expires_at > postfleet_now()) AND run_at <= postfleet_now()
               ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
   AND NOT EXISTS (SELECT FROM jobs o WHERE o.queue = :queue AND o.strikes >= 2
@@ -200,9 +202,11 @@ def publish(connection: Connection, queue: str, key: Key, most: int, seconds: fl
     return [Published(r.id, r.publication, r.type) for r in found]
 
 
-def publish_suspect(connection: Connection, queue: str, seconds: float) -> Published | None:
-    """Offer one job that is suspected of killing workers, if none of the queue is on its way."""
-    row = connection.execute(PUBLISH_SUSPECT, {"queue": queue, "seconds": seconds}).one_or_none()
+def publish_suspect(connection: Connection, queue: str, keys: Sequence[Key], seconds: float) -> Published | None:
+    """Offer one job of these groups that is suspected of killing workers, if none of the queue is on its way."""
+    tenants, batches, routes = ([key[n] for key in keys] for n in range(3))
+    given = {"queue": queue, "tenants": tenants, "batches": batches, "routes": routes, "seconds": seconds}
+    row = connection.execute(PUBLISH_SUSPECT, given).one_or_none()
     return None if row is None else Published(row.id, row.publication, row.type)
 
 

@@ -1,0 +1,205 @@
+"""Ticks of the relay's publisher on a real PostgreSQL and a real Redis: who gets into the pipe, and what is said."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import redis
+from sqlalchemy import Engine
+
+from integration.ledger_steps import QUEUE, add, ask, change
+from postfleet_workers import epoch
+from postfleet_workers.jobs import JobType, NewJob, Registry
+from postfleet_workers.leases import LiveWorker
+from postfleet_workers.relay import gate
+from postfleet_workers.relay.publisher import FLOOR_SLOTS, Look, Publisher
+from postfleet_workers.relay.queue import Pipe
+from postfleet_workers.settings import Settings
+from postfleet_workers.throttling.redis import RedisLimiter
+
+SETTINGS = Settings(database_url="postgresql://unused", redis_url="redis://unused")
+BULK = JobType("bulk", QUEUE, lambda jobs, run: iter(()), bundle_size=50)  # type: ignore[arg-type]
+SINGLE = JobType("single", QUEUE, lambda jobs, run: iter(()))  # type: ignore[arg-type]
+PACE: dict[Any, Any] = {"bulk|": "0.01", "bulk|n1": "0.01"}  # 100 a second
+
+
+class Relay:
+    """The publisher with what a relay's loop reads for it."""
+
+    def __init__(self, engine: Engine, client: redis.Redis) -> None:
+        self.engine = engine
+        self.client = client
+        self.pipe = Pipe(client)
+        self.publisher = Publisher(self.pipe, RedisLimiter(client), Registry([BULK, SINGLE]), SETTINGS)
+
+    def tick(self, threads: int = 0, *, full: bool = True) -> Look:
+        live = [LiveWorker("w", (QUEUE,), threads)] if threads else []
+        with self.engine.connect() as connection:
+            with connection.begin():
+                rules = gate.read(connection)
+            (look,) = self.publisher.publish(connection, [QUEUE], rules, live, full=full)
+            if full:
+                self.publisher.report(connection, [look], rules)
+        return look
+
+    def record(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(str(self.client.get(f"postfleet:relay:{QUEUE}")))
+        return found
+
+    def messages(self) -> list[list[int]]:
+        """The pipe's bundles, as job ids."""
+        ids = self.client.lrange(f"dramatiq:{QUEUE}", 0, -1)
+        by_id = {message.id: [job for job, _ in message.items] for message in self.pipe.messages(QUEUE)}
+        return [by_id[str(one)] for one in ids]
+
+    def run_all(self) -> None:
+        """As workers would in no time: everything published is completed, every message acked."""
+        change(self.engine, "UPDATE jobs SET state = 'completed' WHERE published_until IS NOT NULL")
+        self.client.delete(f"dramatiq:{QUEUE}", f"dramatiq:{QUEUE}.msgs")
+
+
+@pytest.fixture
+def relay(engine: Engine, redis_client: redis.Redis) -> Relay:
+    epoch.keep(redis_client, live_workers=False)
+    redis_client.hset("postfleet:pace", mapping=PACE)
+    return Relay(engine, redis_client)
+
+
+def jobs(count: int, **values: Any) -> Sequence[NewJob]:
+    return [NewJob("bulk", QUEUE, **values)] * count
+
+
+def node(engine: Engine, name: str = "n1", **limits: int) -> None:
+    spec = json.dumps({"limits": limits})
+    change(engine, "INSERT INTO sending_nodes (name, spec) VALUES (:name, CAST(:spec AS jsonb))", name=name, spec=spec)
+
+
+def test_without_a_worker_a_few_bundles_of_one_wait_for_the_first(engine: Engine, relay: Relay) -> None:
+    ids = add(engine, *jobs(100))
+    look = relay.tick()
+    assert relay.messages() == [[job_id] for job_id in ids[:FLOOR_SLOTS]], "a new route starts with bundles of one"
+    assert look.hungry
+    assert (relay.record()["held"], relay.record()["mean_bundle_size"]) == (92, 1.0)
+
+
+def test_bundles_double_while_the_pace_allows(engine: Engine, relay: Relay) -> None:
+    add(engine, *jobs(2000))
+    sizes = []
+    for _ in range(8):
+        relay.tick()
+        sizes.append(max(len(bundle) for bundle in relay.messages()))
+        relay.run_all()
+    assert sizes == [1, 2, 4, 8, 16, 32, 50, 50]
+
+
+def test_the_pipe_never_holds_more_than_its_threads_can_take_soon(engine: Engine, relay: Relay) -> None:
+    add(engine, *jobs(500))
+    relay.tick(threads=16)
+    assert len(relay.messages()) == 32
+    look = relay.tick(threads=16)
+    assert (look.slots, look.published) == (0, {})
+    assert len(relay.messages()) == 32
+
+
+def test_types_are_never_mixed_in_a_bundle(engine: Engine, relay: Relay) -> None:
+    mixed = [NewJob("bulk" if n % 2 else "single", QUEUE, {"n": n}) for n in range(20)]
+    add(engine, *mixed)
+    for _ in range(4):
+        relay.tick()
+        kinds = {row.id: row.type for row in ask(engine, "SELECT id, type FROM jobs")}
+        for bundle in relay.messages():
+            assert len({kinds[job_id] for job_id in bundle}) == 1
+            assert len(bundle) == 1 or kinds[bundle[0]] == "bulk"
+        relay.run_all()
+
+
+def test_every_tenant_gets_its_turn_though_there_are_more_than_slots(engine: Engine, relay: Relay) -> None:
+    add(engine, *[NewJob("single", QUEUE, tenant=f"tenant-{n % 40:02}") for n in range(800)])
+    served: Counter[str] = Counter()
+    for _ in range(20):
+        look = relay.tick()
+        served.update({tenant: count for (tenant, *_), count in look.published.items()})
+        relay.run_all()
+    assert len(served) == 40
+    assert set(served.values()) == {20 * FLOOR_SLOTS // 40}
+
+
+@pytest.mark.parametrize(
+    ("hold", "reason"),
+    [
+        pytest.param("INSERT INTO holds VALUES ('queue', 'bulk')", "queue bulk paused", id="queue"),
+        pytest.param("INSERT INTO holds VALUES ('batch', 'campaign:7')", "campaign 7 paused", id="campaign"),
+        pytest.param("INSERT INTO tenants (name, paused) VALUES ('acme', true)", "tenant acme paused", id="tenant"),
+        pytest.param("UPDATE sending_nodes SET paused = true", "node n1 paused", id="node"),
+        pytest.param("DELETE FROM sending_nodes", "node n1 unknown", id="node gone"),
+    ],
+)
+def test_what_is_paused_stays_out_of_the_pipe_and_hurries_nobody(
+    engine: Engine, relay: Relay, hold: str, reason: str
+) -> None:
+    node(engine)
+    add(engine, *jobs(30, tenant="acme", batch="campaign:7", route="n1"))
+    change(engine, hold)
+    look = relay.tick()
+    assert relay.messages() == []
+    assert not look.hungry
+    record = relay.record()
+    assert (record["held"], record["throttled"], record["throttled_by"]) == (0, 30, {reason: 30})
+
+
+def test_a_suspect_of_a_paused_tenant_waits_and_keeps_no_other_waiting(engine: Engine, relay: Relay) -> None:
+    paused, other = add(engine, *jobs(1, tenant="acme"), *jobs(1, tenant="other"))
+    change(engine, "UPDATE jobs SET strikes = 2")
+    change(engine, "INSERT INTO tenants (name, paused) VALUES ('acme', true)")
+    relay.tick()
+    assert relay.messages() == [[other]]
+    assert paused < other
+
+
+def test_a_spent_limit_keeps_its_mail_out_and_lets_the_rest_pass(engine: Engine, relay: Relay) -> None:
+    node(engine, perMinute=60)
+    add(engine, *jobs(1000, tenant="limited", route="n1"))
+    free = add(engine, *jobs(20, tenant="free"))
+    relay.tick(threads=64)
+    published = {job_id for bundle in relay.messages() for job_id in bundle}
+    assert published >= set(free)
+    assert len(published) <= len(free) + 4, "what a minute's limit permits within a moment"
+    record = relay.record()
+    assert record["throttled"] > 900
+    assert list(record["throttled_by"]) == ["node n1 per_minute"]
+    assert record["held"] <= 60
+
+
+def test_a_full_pipe_is_looked_at_again_soon(engine: Engine, relay: Relay) -> None:
+    add(engine, *jobs(100))
+    relay.tick()
+    look = relay.tick(full=False)
+    assert look.slots == 0
+    assert look.hungry
+
+
+def test_an_idle_queue_is_in_no_hurry_and_says_so(relay: Relay) -> None:
+    look = relay.tick()
+    assert not look.hungry
+    record = relay.record()
+    assert (record["held"], record["throttled"], record["running"], record["scheduled"]) == (0, 0, 0, 0)
+
+
+def test_a_row_is_committed_before_its_message_is_pushed(
+    engine: Engine, relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add(engine, *jobs(3))
+    seen: list[int] = []
+    push: Callable[..., None] = relay.pipe.push
+
+    def noticed(*args: Any) -> None:
+        seen.append(len(ask(engine, "SELECT FROM jobs WHERE published_until > postfleet_now()")))
+        push(*args)
+
+    monkeypatch.setattr(relay.pipe, "push", noticed)
+    relay.tick()
+    assert seen == [3]
