@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from postfleet_workers.actors import Services
-from postfleet_workers.jobs import Done, Job, JobType, Outcome, Permanent, Run, Snooze, Transient, each
+from postfleet_workers.jobs import Done, Job, JobType, Outcome, Permanent, Run, Settled, Snooze, Transient, each
 
 
 def job_types(services: Services) -> Iterable[JobType]:
@@ -33,6 +34,11 @@ def job_types(services: Services) -> Iterable[JobType]:
                 services.client.blpop([f"probe:release:{job.id}"], timeout=60)
         return Done()
 
+    def refuse(connection: Any, settled: Sequence[Settled]) -> None:
+        if any(one.job.args.get("do") == "unwritable" for one in settled):
+            raise RuntimeError("cannot be written")
+
+    yield JobType("probe.settled", "probe", each(note), bundle_size=20, settle=refuse, timeout_seconds=1.0)
     yield JobType("probe", "probe", each(note), bundle_size=20)
     yield JobType("probe.single", "probe", each(note))
     yield JobType("probe.brief", "probe", each(note), timeout_seconds=1.0)

@@ -35,3 +35,17 @@ def test_a_snooze_uses_no_attempt(fleet: Fleet, engine: Engine) -> None:
         enqueue(connection, NewJob("probe", "probe", {"do": "snooze", "seconds": 0.3}, max_attempts=1))
     assert fleet.settled() == {"completed": 1}
     assert fleet.rows("SELECT attempt, snoozes FROM jobs")[0] == (1, 1)
+
+
+def test_an_outcome_that_cannot_be_written_keeps_no_other(fleet: Fleet, engine: Engine) -> None:
+    # Two rounds first, so that the route is measured and a bundle holds several jobs.
+    fleet.relay()
+    fleet.worker("probe", threads=1)
+    for _ in range(3):
+        with engine.begin() as connection:
+            enqueue_many(connection, [NewJob("probe.settled", "probe") for _ in range(30)])
+        fleet.settled()
+    with engine.begin() as connection:
+        jobs = [NewJob("probe.settled", "probe", {"do": "unwritable"} if n == 7 else {}) for n in range(30)]
+        enqueue_many(connection, jobs)
+    fleet.until(lambda: fleet.states()["completed"] == 119, "all the others completed", seconds=10)

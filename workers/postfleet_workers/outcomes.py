@@ -25,6 +25,7 @@ from postfleet_workers.states import State
 
 MAX_STRIKES = 3
 ERROR_LENGTH = 2000
+LONGEST_SNOOZE_SECONDS = 366 * 86_400.0
 ENDED_WELL = "done"
 ENDED = "over"
 # NUL and halves of surrogate pairs (undecodable bytes of a file name or of a server's reply) are refused by jsonb.
@@ -74,7 +75,7 @@ def move(job: Job, job_type: JobType | None, outcome: Outcome | Rescued, base_se
         case Snooze(seconds=seconds, reason=reason, to_retry_queue=to_retry):
             return Move(
                 State.SCHEDULED,
-                max(0.0, seconds),
+                min(max(0.0, seconds), LONGEST_SNOOZE_SECONDS),
                 retry_queue if to_retry else None,
                 gives_attempt_back=True,
                 snoozed=True,

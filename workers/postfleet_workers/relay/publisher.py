@@ -127,6 +127,12 @@ class Publisher:
             )
             for group in open_groups
         ]
+        waiting = {group.key for group in look.groups}
+        demands += [
+            Demand(key, rules.weight(key[0]), due=0, in_pipe=running.jobs, bundle=max(sizes.values()))
+            for key, running in look.executing.items()
+            if key not in waiting
+        ]
         takes = allocate(look.slots, demands, look.permits.now, self._turns[look.queue])
         messages: list[tuple[str, Sequence[Item]]] = []
         with connection.begin():

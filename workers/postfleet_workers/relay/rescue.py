@@ -75,10 +75,17 @@ def _rescue_claim(
 
 
 def expire(connection: Connection, registry: Registry, queues: list[str]) -> int:
-    """Cancel jobs that may not run any more, and let their types know."""
+    """Cancel jobs that may not run any more, and let their types know. A type that raises keeps nobody else."""
     jobs = rows.expire(connection, queues)
     for job_type in registry:
         own = [job for job in jobs if job.type == job_type.name]
-        if own and job_type.settle:
-            job_type.settle(connection, [ledger.expired(job) for job in own])
+        if not own or not job_type.settle:
+            continue
+        try:
+            with store_errors(), connection.begin_nested():
+                job_type.settle(connection, [ledger.expired(job) for job in own])
+        except TransientError:
+            raise
+        except Exception:
+            log.exception("expiry_not_settled", type=job_type.name, jobs=len(own))
     return len(jobs)

@@ -248,9 +248,28 @@ class Runner:
             self.abandoned.wait(RETRY_SECONDS)
 
     def _settle(self, bundle: Bundle) -> None:
-        with transaction(self._engine) as connection:
-            settled = ledger.settle(connection, bundle.results, worker=bundle.worker, registry=self._registry)
+        try:
+            self._settle_some(bundle, bundle.results)
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("outcomes_not_written_together", claim=bundle.claim, jobs=len(bundle.results))
+            self._settle_apart(bundle)
         bundle.results.clear()
+
+    def _settle_apart(self, bundle: Bundle) -> None:
+        """One outcome cannot be written: it must not keep the others. Its job counts as stalled in the end."""
+        for result in bundle.results:
+            try:
+                self._settle_some(bundle, [result])
+            except StoreUnavailable:
+                raise
+            except Exception:
+                log.exception("outcome_not_written", job_id=result.job.id, claim=bundle.claim)
+
+    def _settle_some(self, bundle: Bundle, results: Sequence[ledger.Result]) -> None:
+        with transaction(self._engine) as connection:
+            settled = ledger.settle(connection, results, worker=bundle.worker, registry=self._registry)
         for one in settled:
             bundle.unsettled.pop(one.job.id, None)
             if not one.accepted:
