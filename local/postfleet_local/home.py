@@ -71,10 +71,11 @@ class Home:
             self._lock = None
 
     def write_env(self, variables: Mapping[str, str]) -> Path:
-        """Write `env`, for `set -a; . DIR/env`."""
+        """Write `env`, for `. DIR/env`: plain NAME=value lines, then one that exports them."""
         file = self.directory / "env"
         temporary = file.with_suffix(".tmp")
-        temporary.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
+        lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
+        temporary.write_text("\n".join([*lines, f"export {' '.join(variables)}", ""]))
         temporary.replace(file)
         return file
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from datetime import datetime
 from pathlib import Path
@@ -13,10 +14,14 @@ from postfleet_local.diary import keep_diary
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import Home
 
+# Of the caller's own POSTFLEET_* settings the fleet keeps only this: the relay has to know a user's job types too.
+PASSED_ON = ("POSTFLEET_JOB_MODULES",)
+
 
 def run(directory: Path, sources: tuple[Path, ...], smtp: str | None) -> None:
     """Run until Ctrl-C or SIGTERM."""
-    options = Options(sources=sources, smtp=routing.parse_endpoint(smtp) if smtp else None)
+    settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    options = Options(sources=sources, smtp=routing.parse_endpoint(smtp) if smtp else None, settings=settings)
     with Home(directory) as home, keep_diary(home.directory / "logs" / "fleet.log"):
         tell("starting PostgreSQL and Valkey …")
         try:
@@ -54,7 +59,7 @@ def greeting(fleet: Fleet) -> list[str]:
         "",
         "Try, in another terminal:",
         "",
-        f"  set -a; . {home / 'env'}; set +a",
+        f"  . {home / 'env'}",
         "  postfleet nodes list",
         "  postfleet jobs stats",
         '  psql "$POSTFLEET_DATABASE_URL"',

@@ -35,7 +35,8 @@ def report(cluster: Cluster, pool: JobPool, facts: Facts, last: Report, now: flo
             cluster.event(pool, EventType.WARNING, EventReason.SIGNAL_LOST, facts.signal.message)
         elif last.healthy is False and healthy:
             cluster.event(pool, EventType.NORMAL, EventReason.SIGNAL_RESTORED, "the signal is healthy again")
-        last.healthy = healthy
+        if healthy or last.healthy is not None:  # a signal that was never there was not lost: the condition says so
+            last.healthy = healthy
     _write(cluster, pool, compose(pool, facts, now), last, now)
 
 

@@ -162,8 +162,7 @@ class JobType:
         name: `email.send`; also the Dramatiq actor's name.
         queue: default queue.
         perform: runs a bundle.
-        max_attempts: executions before the job is discarded.
-        timeout_seconds: after this long from its own begin a job counts as stalled and is re-queued.
+        timeout_seconds: this long after its claim a job counts as stalled and is re-queued.
         bundle_size: most jobs of one message; the relay sizes a bundle to about a second of measured work.
         retry_queue: where a failed or deferred job waits; jobs of the first queue stay where they are.
         settle: called in the transaction that writes the outcomes, with every settled job of the bundle.
@@ -174,7 +173,6 @@ class JobType:
     name: str
     queue: str
     perform: Perform
-    max_attempts: int = 3
     timeout_seconds: float = 1800.0
     bundle_size: int = 1
     retry_queue: str | None = None

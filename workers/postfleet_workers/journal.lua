@@ -13,7 +13,7 @@
 
 local journal, journals, epoch_key = KEYS[1], KEYS[2], KEYS[3]
 local act, claim = ARGV[1], ARGV[2]
-local HOUR, DAY = 3600000, 86400000
+local MINUTE, DAY = 60000, 86400000
 local state = redis.call('HGET', journal, 'state')
 
 -- worker, epoch -> 1 if opened
@@ -60,7 +60,7 @@ end
 if act == 'close' then
     if state == 'open' then
         redis.call('HSET', journal, 'state', 'closed')
-        redis.call('PEXPIRE', journal, HOUR)
+        redis.call('PEXPIRE', journal, 5 * MINUTE)
     end
     redis.call('ZREM', journals, claim)
     return 1

@@ -72,7 +72,6 @@ def email_send(deps: Deps) -> JobType:
         name=JOB_TYPE,
         queue="campaign-standard",
         perform=perform,
-        max_attempts=3,
         bundle_size=BUNDLE_SIZE,
         retry_queue="retry",
         settle=settle,
