@@ -21,22 +21,33 @@ from postfleet_workers.states import FINAL, State
 COLUMNS = """j.id, j.type, j.queue, j.tenant, j.route, j.args, j.attempt, j.max_attempts, j.snoozes, j.publication,
     j.run_at, j.expires_at, j.claimed_at, j.claim, j.claim_epoch, j.strikes"""
 
-# Only what this publication offers, and only while its worker's lease holds; nothing expired, nothing on hold.
+# Only what this publication offers, and only while its worker's lease holds; nothing expired, nothing on hold. Asking
+# again with the same claim, after a commit whose answer was lost, gives what it has.
 CLAIM = text(f"""
-UPDATE jobs j SET state = 'executing', attempt = j.attempt + 1, claimed_by = :worker, claim = :claim,
-    claim_epoch = :epoch, claimed_at = postfleet_now(), published_until = NULL
+UPDATE jobs j SET state = 'executing', attempt = j.attempt + CASE j.state WHEN 'available' THEN 1 ELSE 0 END,
+    claimed_by = :worker, claim = :claim, claim_epoch = coalesce(j.claim_epoch, :epoch),
+    claimed_at = coalesce(j.claimed_at, postfleet_now()), published_until = NULL
 FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
-WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
-  AND j.published_until IS NOT NULL AND (j.expires_at IS NULL OR j.expires_at > postfleet_now())
-  AND NOT EXISTS (SELECT FROM holds h WHERE (h.kind, h.key) IN (('batch', j.batch), ('queue', j.queue)))
-  AND EXISTS (SELECT FROM workers w
-              WHERE w.id = :worker AND w.lease_until > postfleet_now() AND w.stopped_at IS NULL)
+WHERE j.id = a.id AND j.publication = a.publication
+  AND (j.state = 'executing' AND j.claim = :claim
+       OR j.state = 'available' AND j.published_until IS NOT NULL
+          AND (j.expires_at IS NULL OR j.expires_at > postfleet_now())
+          AND NOT EXISTS (SELECT FROM holds h WHERE (h.kind, h.key) IN (('batch', j.batch), ('queue', j.queue)))
+          AND EXISTS (SELECT FROM workers w
+                      WHERE w.id = :worker AND w.lease_until > postfleet_now() AND w.stopped_at IS NULL))
 RETURNING {COLUMNS}
 """)  # noqa: S608 - COLUMNS is a constant
 
 # Offered to this process but not begun: the next relay tick may publish it again.
 UNPUBLISH = text("""
 UPDATE jobs j SET published_until = NULL
+FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
+WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
+""")
+
+POSTPONE = text("""
+UPDATE jobs j SET published_until = NULL, state = 'scheduled', last_error = :error,
+    run_at = postfleet_now() + make_interval(secs => :seconds)
 FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
 WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
 """)
@@ -106,6 +117,11 @@ def claim(connection: Connection, items: Items, *, worker: str, claim: str, epoc
 def unpublish(connection: Connection, items: Items) -> None:
     """Give back a bundle that was not claimed."""
     connection.execute(UNPUBLISH, _split(items))
+
+
+def postpone(connection: Connection, items: Items, seconds: float, error: str) -> None:
+    """Take back the offer of a bundle that nobody here can run; no attempt is used."""
+    connection.execute(POSTPONE, {**_split(items), "seconds": seconds, "error": error})
 
 
 def settle(connection: Connection, results: Sequence[Result], *, worker: str, registry: Registry) -> list[Settled]:

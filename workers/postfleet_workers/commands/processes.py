@@ -13,9 +13,12 @@ import click
 from postfleet_workers import app as apps
 from postfleet_workers import logs
 from postfleet_workers.commands.root import Root, pass_root
-from postfleet_workers.errors import InputError
+from postfleet_workers.errors import InputError, PostfleetError
 from postfleet_workers.settings import Settings
 from postfleet_workers.worker.shares import parse_weights
+
+FAILED = 1
+BAD_INPUT = 2
 
 
 @click.command()
@@ -65,8 +68,12 @@ def worker(root: Root, queues: str, threads: int, processes: int, shutdown_timeo
     def serve(on_ready: Callable[[], None]) -> int:
         from postfleet_workers.worker.process import Shape, serve
 
-        with built(settings) as app:
-            return serve(app, Shape(names, threads, timeout), on_ready)
+        try:
+            with built(settings) as app:
+                return serve(app, Shape(names, threads, timeout), on_ready)
+        except PostfleetError as error:
+            click.echo(f"postfleet: {' '.join(str(error).split())}", err=True)
+            return BAD_INPUT if isinstance(error, InputError) else FAILED
 
     return supervise(settings, processes, serve)
 

@@ -99,6 +99,7 @@ class Relay:
             except (DBAPIError, StoreUnavailable) as error:
                 self.ready.clear()
                 log.warning("postgresql_unavailable", error=str(error).splitlines()[0])
+                self._engine.dispose()  # a demoted primary still answers, but must not be asked again
                 self._stop.wait(RETRY_SECONDS)
 
     def _serve(self, connection: Connection) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from postfleet_workers.errors import InputError, StoreUnavailable
@@ -22,6 +22,11 @@ CONNECT_ARGS = {
     "keepalives_count": 3,
     "options": "-c timezone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000",
 }
+
+# SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator intervention, rollback (deadlock).
+PASSING_CLASSES = ("08", "53", "57", "40")
+# A read-only server is a demoted primary or a standby; a lock that was not to be had in time.
+PASSING_STATES = ("25006", "55P03")
 
 
 def engine_for(database_url: str, *, connections: int = 3, application_name: str = "postfleet") -> Engine:
@@ -59,11 +64,23 @@ def store_errors() -> Iterator[None]:
     except PoolTimeout as error:
         raise StoreUnavailable(f"no free PostgreSQL connection: {error}") from error
     except DBAPIError as error:
-        if isinstance(error, OperationalError) or error.connection_invalidated:
+        if error.connection_invalidated or passing(error.orig):
             raise StoreUnavailable(f"PostgreSQL: {error.orig}") from error
         raise
-    except psycopg.OperationalError as error:  # from the driver itself: COPY, LISTEN
-        raise StoreUnavailable(f"PostgreSQL: {error}") from error
+    except psycopg.Error as error:  # from the driver itself: COPY, LISTEN
+        if passing(error):
+            raise StoreUnavailable(f"PostgreSQL: {error}") from error
+        raise
+
+
+def passing(error: BaseException | None) -> bool:
+    """Whether an error says something of the server's state rather than of the statement: worth trying again."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, psycopg.OperationalError)
+    return state.startswith(PASSING_CLASSES) or state in PASSING_STATES
 
 
 @contextmanager
@@ -74,7 +91,12 @@ def transaction(engine: Engine) -> Iterator[Connection]:
         StoreUnavailable: PostgreSQL went away or has no free connection.
     """
     with store_errors(), engine.begin() as connection:
-        yield connection
+        try:
+            yield connection
+        except DBAPIError as error:
+            if isinstance(error.orig, psycopg.errors.ReadOnlySqlTransaction):
+                connection.invalidate()  # a demoted primary: the pool must not keep its connections
+            raise
 
 
 def wait_until_up(engine: Engine, wait_seconds: float) -> None:

@@ -7,16 +7,28 @@ turns by weight.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import deque
 from queue import Empty
 from typing import Any
 
-from dramatiq.worker import Worker, _WorkerThread
+import redis
+import structlog
+from dramatiq.common import join_all
+from dramatiq.worker import ConsumerThread, Worker, _WorkerThread
 
 from postfleet_workers.worker.shares import Shares
 
+log = structlog.get_logger(__name__)
+
 IDLE_SECONDS = 1.0
+CONSUMER_STOP_MS = 10_000
+
+
+def _cache(consumer: ConsumerThread) -> list[Any]:
+    """Messages that were fetched but not handed on yet, as JSON."""
+    return list(getattr(consumer.consumer, "message_cache", ()))
 
 
 class Lanes:
@@ -50,15 +62,10 @@ class Lanes:
                 del self._waiting[queue]
             return item
 
-    def get_nowait(self) -> Any:
-        """Any message: what is left when the worker stops."""
+    def drain(self, queue: str) -> list[Any]:
+        """Take out every message of a queue."""
         with self._changed:
-            for queue, messages in self._waiting.items():
-                item = messages.popleft()
-                if not messages:
-                    del self._waiting[queue]
-                return item
-        raise Empty
+            return list(self._waiting.pop(queue, ()))
 
     def task_done(self) -> None:
         """Dramatiq counts; nobody asks."""
@@ -91,6 +98,27 @@ class LaneWorker(Worker):
         self.queue_prefetch = threads
         self.work_queue: Any = lanes
         self._reserved = reserved
+
+    def stop(self, timeout: int = 600_000) -> None:
+        """Stop fetching first, return what no thread has begun at once, then wait for the threads (milliseconds).
+
+        Dramatiq's own order is threads first: until the last job has ended its consumers go on fetching, and what they
+        fetch, urgent or not, waits with them.
+        """
+        for consumer in self.consumers.values():
+            consumer.stop()
+        for thread in self.workers:
+            thread.stop()
+        join_all(self.consumers.values(), CONSUMER_STOP_MS)  # type: ignore[no-untyped-call]
+        for queue, consumer in self.consumers.items():
+            waiting = [item.message.options["redis_message_id"] for item in self.work_queue.drain(queue)]
+            cached = [json.loads(data)["options"]["redis_message_id"] for data in _cache(consumer) if data]
+            if waiting or cached:
+                try:
+                    self.broker.do_requeue(queue, *waiting, *cached)  # type: ignore[attr-defined]
+                except redis.RedisError as error:  # then the relay finds them with a broker that is gone
+                    log.warning("messages_not_returned", queue=queue, error=str(error))
+        join_all(self.workers, timeout)  # type: ignore[no-untyped-call]
 
     def _add_consumer(self, queue_name: str, *, delay: bool = False) -> None:
         if not delay:

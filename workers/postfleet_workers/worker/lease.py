@@ -56,6 +56,10 @@ class Lease:
         """Whether a new job may begin: renewed within half a lease."""
         return clock.monotonic() - self._renewed < self.seconds / 2
 
+    def alive(self) -> bool:
+        """Whether the renewing thread runs."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Stop renewing and say goodbye, if PostgreSQL listens."""
         self._stopped.set()
@@ -78,3 +82,6 @@ class Lease:
                 self._renewed = sent
             except StoreUnavailable as error:
                 log.warning("lease_not_renewed", error=str(error), holds=self.holds())
+            except Exception:
+                # The thread must outlive whatever it meets: without it the process looks well and does nothing.
+                log.exception("lease_not_renewed")

@@ -62,6 +62,9 @@ def serve(app: App, shape: Shape, on_ready: Callable[[], None]) -> int:
         if dead := dead_consumers(worker):
             log.error("consumer_died", queues=dead)
             break
+        if not lease.alive():
+            log.error("lease_thread_died")
+            break
     shut_down(worker, runner, lease, shape.shutdown_timeout_seconds)
     return 0 if stop.is_set() else 1
 
@@ -97,7 +100,7 @@ def assemble(app: App, shape: Shape) -> tuple[LaneWorker, Runner, Lease]:
         target_seconds=settings.bundle_target_seconds,
         backoff_base_seconds=settings.backoff_base_seconds,
     )
-    broker = brokers.make(app.raw_client, who.id, shape.queues, (t.name for t in app.registry), runner.run)
+    broker = brokers.make(app.raw_client, who.id, shape.queues, runner.run)
     shares = Shares(shape.queues, parse_weights(settings.queue_weights))
     worker = LaneWorker(
         broker,
@@ -113,7 +116,10 @@ def assemble(app: App, shape: Shape) -> tuple[LaneWorker, Runner, Lease]:
 def shut_down(worker: LaneWorker, runner: Runner, lease: Lease, timeout_seconds: float) -> None:
     """Finish running jobs, return the rest, say goodbye."""
     runner.stopping.set()
-    worker.stop(timeout=int(timeout_seconds * 1000))
+    try:
+        worker.stop(timeout=int(timeout_seconds * 1000))
+    except Exception:
+        log.exception("dramatiq_did_not_stop")
     runner.give_up()
     lease.stop()
     log.info("stopped", worker=lease.who.id)

@@ -5,7 +5,7 @@ What goes wrong on the way, and what then happens:
     PostgreSQL away at the claim    wait for it; nothing was begun. A shutdown leaves it to the publishing lease.
     PostgreSQL away at the outcome  wait for it; the journal holds what happened.
     Redis away at a begin           the unbegun rest is handed back; what has begun is settled by its row.
-    perform raises                  a failed attempt of the job that was running; the rest goes on.
+    perform raises                  a failed attempt of the job that was running (`unknown`, if its dot had gone out).
     stopping, overdue, lease gone   the unbegun rest is handed back, no attempt used.
 """
 
@@ -14,8 +14,7 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import structlog
@@ -26,6 +25,7 @@ from postfleet_workers.errors import PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import HandBack, Job, JobType, Outcome, Registry, Transient
 from postfleet_workers.journal import ClaimJournal
 from postfleet_workers.store.session import transaction
+from postfleet_workers.worker.bundle import Bundle
 from postfleet_workers.worker.lease import Lease
 from postfleet_workers.worker.load import LoadMeter
 from postfleet_workers.worker.pace import Paces
@@ -35,35 +35,9 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS = 0.5
 FLUSH_SECONDS = 1.0
 OVERDUE_FACTOR = 3.0
+UNKNOWN_TYPE_SECONDS = 30.0
 
-
-@dataclass(slots=True)
-class Bundle:
-    """A claimed bundle while it runs; the `Run` that its job type sees. `unsettled` shrinks as outcomes are written."""
-
-    claim: str
-    job_type: JobType
-    worker: str
-    unsettled: dict[int, Job]
-    journal: ClaimJournal
-    now: Callable[[], datetime]
-    halted: Callable[[], bool]
-    results: list[ledger.Result] = field(default_factory=list)
-    started: float = field(default_factory=clock.monotonic)
-    taken: threading.Lock = field(default_factory=threading.Lock)
-    lost: bool = False
-
-    def stopping(self) -> bool:
-        """See `jobs.Run`."""
-        return self.halted()
-
-    def dot(self, job: Job) -> bool:
-        """See `jobs.Run`."""
-        return self.journal.dot(self.claim, job.id)
-
-    def reply(self, job: Job, detail: str) -> None:
-        """See `jobs.Run`."""
-        self.journal.reply(self.claim, job.id, detail)
+Items = Sequence[tuple[int, int]]
 
 
 class Runner:
@@ -98,23 +72,25 @@ class Runner:
         self.stopping = threading.Event()
         self.abandoned = threading.Event()
 
-    def run(self, type_name: str, items: Sequence[tuple[int, int]]) -> None:
+    def run(self, type_name: str, items: Items) -> None:
         """Run the bundle of one message. Returns once every outcome is written, or nothing of it is ours."""
-        job_type = self._registry.get(type_name)
+        job_type = self._registry.find(type_name)
+        if job_type is None:
+            self._postpone(type_name, items)
+            return
         bundle = self._claim(job_type, items)
         if bundle is None:
             return
-        with self._meter.busy():
-            try:
+        try:
+            with self._meter.busy():
                 self._perform(bundle)
-            except Exception:
-                # Ours, not the job's: without this the rows would stay `executing` until they count as stalled.
-                log.exception("bundle_failed", claim=bundle.claim)
-                with bundle.taken:
-                    self._give_up(bundle)
-            finally:
-                with self._lock:
-                    self._running.pop(bundle.claim, None)
+        except Exception:
+            # Ours, not the job's: without this the rows would stay `executing` until they count as stalled.
+            log.exception("bundle_failed", claim=bundle.claim)
+            self._give_up(bundle)
+        finally:
+            with self._lock:
+                self._running.pop(bundle.claim, None)
 
     def give_up(self) -> None:
         """The shutdown timeout has ended: settle what still runs, by the journal, so that no thread may go on.
@@ -125,10 +101,9 @@ class Runner:
         with self._lock:
             left = list(self._running.values())
         for bundle in left:
-            with bundle.taken:
-                self._give_up(bundle)
+            self._give_up(bundle)
 
-    def _claim(self, job_type: JobType, items: Sequence[tuple[int, int]]) -> Bundle | None:
+    def _claim(self, job_type: JobType, items: Items) -> Bundle | None:
         claim = uuid.uuid4().hex
         while True:
             if self.stopping.is_set():
@@ -138,10 +113,11 @@ class Runner:
                 if self._lease.holds():
                     return self._try_claim(job_type, items, claim)
             except StoreUnavailable as error:
+                # Whether it was committed is not known: the same claim again answers with what it has.
                 log.warning("claim_waits", error=str(error))
             self.stopping.wait(RETRY_SECONDS)
 
-    def _try_claim(self, job_type: JobType, items: Sequence[tuple[int, int]], claim: str) -> Bundle | None:
+    def _try_claim(self, job_type: JobType, items: Items, claim: str) -> Bundle | None:
         worker = self._lease.who.id
         try:
             epoch = self._epoch()
@@ -152,55 +128,66 @@ class Runner:
             return None
         with transaction(self._engine) as connection:
             jobs = ledger.claim(connection, items, worker=worker, claim=claim, epoch=epoch)
+            if len(jobs) < len(items):  # on hold, or expired: not to wait out the publishing lease
+                ledger.unpublish(connection, items)
         if not jobs:
             return None
         bundle = Bundle(
-            claim, job_type, worker, {job.id: job for job in jobs}, self._journal, self._clock.now, self._halted
+            claim=claim,
+            epoch=jobs[0].claim_epoch,
+            job_type=job_type,
+            jobs=jobs,
+            worker=worker,
+            journal=self._journal,
+            now=self._clock.now,
+            halted=self._halted,
         )
         with self._lock:
             self._running[claim] = bundle
-        try:
-            opened = self._journal.open(claim, worker, epoch)
-        except PipeUnavailable:
-            opened = False
-        if not opened:
-            self._hand_back(bundle, jobs, "the journal could not be opened")
-            self._write(bundle)
-            with self._lock:
-                self._running.pop(claim, None)
-            return None
         return bundle
 
     def _halted(self) -> bool:
         return self.stopping.is_set() or not self._lease.holds()
 
     def _perform(self, bundle: Bundle) -> None:
-        rest = list(bundle.unsettled.values())
+        if self._open(bundle):
+            self._perform_all(bundle)
+        self._hand_back(bundle, bundle.unbegun(), "not begun")
+        self._write(bundle)
+        if not bundle.lost:
+            self._close(bundle)
+
+    def _open(self, bundle: Bundle) -> bool:
+        try:
+            return self._journal.open(bundle.claim, bundle.worker, bundle.epoch)
+        except PipeUnavailable as error:
+            log.warning("journal_not_opened", claim=bundle.claim, error=str(error))
+            return False
+
+    def _perform_all(self, bundle: Bundle) -> None:
+        """Perform the jobs in order; returns when all are done, or when no further one may begin."""
+        rest = bundle.unbegun()
         flushed = clock.monotonic()
-        performed = 0
         ended: tuple[int, str] | None = None
+        first = True
         while rest:
             # A generator that raised is finished: each failure starts a new one on what is left.
             performing = bundle.job_type.perform(tuple(rest), bundle)
-            while rest:
+            failed = False
+            while rest and not failed:
                 job = rest[0]
                 overdue = clock.monotonic() - bundle.started > self._overdue_seconds
-                if bundle.halted() or (overdue and performed) or not self._begin(bundle, ended, job):
+                if bundle.stopping() or (overdue and not first) or not self._begin(bundle, ended, job):
                     performing.close()
-                    self._hand_back(bundle, rest, "not begun")
-                    rest = []
-                    break
-                started_at = bundle.now()
-                begun = clock.monotonic()
-                failed = False
-                outcome: Outcome
+                    return
+                started_at, begun = bundle.now(), clock.monotonic()
                 try:
-                    outcome = next(performing)
+                    outcome: Outcome = next(performing)
                 except Exception as error:
                     log.exception("job_raised", job_id=job.id, type=job.type)
-                    outcome, failed = Transient(f"{type(error).__name__}: {error}"), True
+                    outcome, failed = self._raised(bundle, job, error), True
+                first = False
                 rest.pop(0)
-                performed += 1
                 self._paces.note(job, clock.monotonic() - begun, outcome)
                 self._note(bundle, job, outcome, started_at)
                 word = outcomes.last_word(bundle.job_type, outcome)
@@ -208,28 +195,30 @@ class Runner:
                 if rest and clock.monotonic() - flushed > FLUSH_SECONDS:
                     self._write(bundle)
                     flushed = clock.monotonic()
-                if failed:
-                    break
-            else:
-                performing.close()
-        self._write(bundle)
-        if not bundle.lost:
-            self._close(bundle)
+            performing.close()
 
-    def _begin(self, bundle: Bundle, ended: tuple[int, str] | None, job: Job) -> bool:
+    @staticmethod
+    def _raised(bundle: Bundle, job: Job, error: Exception) -> Outcome:
+        """A job that raised has failed, unless its type reads more from how far it got."""
+        if bundle.job_type.recover and (found := bundle.job_type.recover(job, bundle.trace(job))):
+            return found
+        return Transient(f"{type(error).__name__}: {error}")
+
+    @staticmethod
+    def _begin(bundle: Bundle, ended: tuple[int, str] | None, job: Job) -> bool:
         try:
-            self._journal.advance(bundle.claim, ended, (job.id, bundle.now().timestamp()))
+            bundle.begin(ended, job)
         except PipeUnavailable as error:
             log.warning("begin_not_journalled", job_id=job.id, error=str(error))
             return False
         return True
 
-    def _note(self, bundle: Bundle, job: Job, outcome: Outcome, started_at: datetime | None) -> None:
+    def _note(self, bundle: Bundle, job: Job, outcome: Outcome | outcomes.Rescued, started_at: datetime | None) -> None:
         # Spreads retries; nothing secret hangs on it.
         move = outcomes.move(job, bundle.job_type, outcome, self._base_seconds, random.random())  # noqa: S311
-        bundle.results.append(ledger.Result(job, outcome, move, started_at))
+        bundle.note(ledger.Result(job, outcome, move, started_at))
 
-    def _hand_back(self, bundle: Bundle, jobs: Sequence[Job], reason: str) -> None:
+    def _hand_back(self, bundle: Bundle, jobs: Iterable[Job], reason: str) -> None:
         for job in jobs:
             self._note(bundle, job, HandBack(reason), None)
 
@@ -237,61 +226,78 @@ class Runner:
         """Write the outcomes at hand; waits for PostgreSQL as long as the process lives."""
         while True:
             with bundle.taken:
-                if not bundle.results or bundle.lost:
+                if bundle.lost or not bundle.noted():
                     return
                 try:
                     self._settle(bundle)
                 except StoreUnavailable as error:
-                    log.warning("outcomes_wait", claim=bundle.claim, jobs=len(bundle.results), error=str(error))
+                    log.warning("outcomes_wait", claim=bundle.claim, jobs=len(bundle.noted()), error=str(error))
                 else:
                     return
             self.abandoned.wait(RETRY_SECONDS)
 
     def _settle(self, bundle: Bundle) -> None:
+        results = bundle.noted()
         try:
-            self._settle_some(bundle, bundle.results)
+            self._settle_some(bundle, results)
         except StoreUnavailable:
             raise
         except Exception:
-            log.exception("outcomes_not_written_together", claim=bundle.claim, jobs=len(bundle.results))
-            self._settle_apart(bundle)
-        bundle.results.clear()
+            log.exception("outcomes_not_written_together", claim=bundle.claim, jobs=len(results))
+            self._settle_apart(bundle, results)
 
-    def _settle_apart(self, bundle: Bundle) -> None:
+    def _settle_apart(self, bundle: Bundle, results: Sequence[ledger.Result]) -> None:
         """One outcome cannot be written: it must not keep the others. Its job counts as stalled in the end."""
-        for result in bundle.results:
+        for result in results:
             try:
                 self._settle_some(bundle, [result])
             except StoreUnavailable:
                 raise
             except Exception:
                 log.exception("outcome_not_written", job_id=result.job.id, claim=bundle.claim)
+                bundle.forget(result.job.id)
 
     def _settle_some(self, bundle: Bundle, results: Sequence[ledger.Result]) -> None:
+        if not results:
+            return
         with transaction(self._engine) as connection:
             settled = ledger.settle(connection, results, worker=bundle.worker, registry=self._registry)
         for one in settled:
-            bundle.unsettled.pop(one.job.id, None)
+            bundle.forget(one.job.id)
             if not one.accepted:
                 log.warning("outcome_fenced_out", job_id=one.job.id, claim=bundle.claim)
         self._meter.settled(len(settled))
 
     def _give_up(self, bundle: Bundle) -> None:
-        bundle.lost = True
-        epoch = next((job.claim_epoch for job in bundle.unsettled.values()), "")
-        try:
-            traces = self._journal.revoke(bundle.claim, epoch)
-            noted = {result.job.id for result in bundle.results}
-            for job in [job for job in bundle.unsettled.values() if job.id not in noted]:
-                found = outcomes.recover(job, bundle.job_type, traces.of(job.id), "its worker stopped")
-                outcome = HandBack("its worker stopped") if isinstance(found, outcomes.Rescued) else found
-                self._note(bundle, job, outcome, None)
-            self._settle(bundle)
-            log.warning("gave_up", claim=bundle.claim)
-        except (PipeUnavailable, StoreUnavailable) as error:
-            log.warning("gave_up_without_settling", claim=bundle.claim, error=str(error))
+        with bundle.taken:
+            try:
+                traces = self._journal.revoke(bundle.claim, bundle.epoch)
+            except PipeUnavailable as error:
+                bundle.lost = True
+                log.warning("gave_up_without_settling", claim=bundle.claim, error=str(error))
+                return
+            for job in bundle.open_jobs():
+                found = outcomes.recover(job, bundle.job_type, bundle.trace(job, traces), "its worker stopped")
+                given_back = isinstance(found, outcomes.Rescued)
+                self._note(bundle, job, HandBack("its worker stopped") if given_back else found, None)
+            self._hand_back(bundle, bundle.unbegun(), "its worker stopped")
+            bundle.lost = True
+            try:
+                self._settle(bundle)
+                log.warning("gave_up", claim=bundle.claim)
+            except StoreUnavailable as error:
+                log.warning("gave_up_without_settling", claim=bundle.claim, error=str(error))
 
-    def _unpublish(self, items: Sequence[tuple[int, int]]) -> None:
+    def _postpone(self, type_name: str, items: Items) -> None:
+        """Another worker may know the type, after a rollout for example: look again later, and say why on the row."""
+        log.error("unknown_job_type", type=type_name, jobs=len(items))
+        try:
+            with transaction(self._engine) as connection:
+                ledger.postpone(connection, items, UNKNOWN_TYPE_SECONDS, f"no worker here knows job type {type_name}")
+        except StoreUnavailable as error:
+            log.warning("left_to_the_publishing_lease", jobs=len(items), error=str(error))
+
+    def _unpublish(self, items: Items) -> None:
         try:
             with transaction(self._engine) as connection:
                 ledger.unpublish(connection, items)

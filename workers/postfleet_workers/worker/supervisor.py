@@ -55,12 +55,15 @@ def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], 
     log.info("health", port=health.port)
     wait([child.sentinel for child in children])
     if not stopping.is_set():
-        log.error("process_ended", exit_codes=[child.exitcode for child in children])
+        # One that never got ready has said why itself.
+        if all(event.is_set() for event in ready):
+            log.error("process_ended", exit_codes=[child.exitcode for child in children])
         _signal(children, signal.SIGTERM)
     for child in children:
         child.join()
     health.stop()
-    return max(abs(child.exitcode or 0) and 1 for child in children)
+    codes = [child.exitcode or 0 for child in children]
+    return max(code if code >= 0 else 1 for code in codes)
 
 
 def _child(serve: Callable[[Callable[[], None]], int], ready: threading.Event) -> None:
