@@ -41,9 +41,7 @@ from postfleet_workers.store.session import engine_for
 
 SINK_DELAY_SECONDS = (0.15, 0.4)
 NEEDED_QUEUES = ("priority-high", "campaign-standard")
-# A demo is impatient: deferred mail comes back in seconds, a dead worker's mail and sessions in a quarter of a minute.
-# Its server takes as long as a bundle should for a single mail: bundles of one, so that a kill just before a flush of
-# Redis, when the journal is lost, leaves one unknown mail per thread and not a whole bundle.
+# A demo is impatient: deferred mail comes back in seconds, a silent worker's mail and sessions in a quarter of a minute.
 SETTINGS = {
     "POSTFLEET_DEFERRAL_BASE_SECONDS": "5",
     "POSTFLEET_LEASE_SECONDS": "15",
