@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -340,6 +341,18 @@ def test_a_wrong_password_is_refused_and_never_shown() -> None:
         with pytest.raises(LoginRefused, match="login refused: 535") as caught:
             connect(lab.port, login=Login("ann", "hunter2"))
         assert "hunter2" not in repr(caught.value) + repr(Login("ann", "hunter2"))
+
+
+@pytest.mark.parametrize(
+    ("login", "part"), [(Login("ann", "pässwort-77"), "password"), (Login("änn-secret-77", "x"), "username")]
+)
+def test_a_login_beyond_ascii_is_refused_in_one_line_that_does_not_show_it(login: Login, part: str) -> None:
+    with running(Lab(login=("ann", "secret"))) as lab:
+        with pytest.raises(LoginRefused) as caught:
+            connect(lab.port, login=login)
+        assert str(caught.value) == f"cannot log in: the {part} has characters beyond ASCII"
+        assert "77" not in "".join(format_exception(caught.value))
+        assert caught.value.__context__ is None
 
 
 def test_a_login_where_none_is_offered_is_refused(lab: Lab) -> None:

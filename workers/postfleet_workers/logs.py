@@ -1,4 +1,7 @@
-"""Logging of the long-running commands: structlog to stderr, JSON outside a terminal; Dramatiq's lines too."""
+"""Logging of the long-running commands: structlog to stderr, JSON outside a terminal; Dramatiq's lines too.
+
+Tracebacks come without local variables, in both formats: those hold passwords and what is in mails.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,9 @@ def configure(log_format: str, level: str) -> None:
             structlog.processors.JSONRenderer(),
         ]
         if as_json
-        else [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        else [
+            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+        ]
     )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

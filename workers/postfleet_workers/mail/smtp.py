@@ -236,6 +236,9 @@ def _greet(wire: Wire) -> None:
 
 
 def _log_in(wire: Wire, login: Login) -> None:
+    for part, text in (("username", login.username), ("password", login.password)):
+        if not text.isascii():  # smtplib's error for it would carry the text
+            raise LoginRefused(Phase.AUTH, f"cannot log in: the {part} has characters beyond ASCII")
     try:
         wire.login(login.username, login.password)
     except smtplib.SMTPAuthenticationError as error:
