@@ -292,7 +292,7 @@ def test_keys_do_not_live_for_ever(redis_client):
         name: redis_client.pttl(f"postfleet:journal:{name}") for name in ("open", "closed", "revoked", "never opened")
     }
     assert lives["open"] == pytest.approx(7 * DAY_MS, abs=60_000)
-    assert lives["closed"] == pytest.approx(3_600_000, abs=60_000)
+    assert lives["closed"] == pytest.approx(5 * 60_000, abs=10_000)
     assert lives["revoked"] == pytest.approx(2 * DAY_MS, abs=60_000)
     assert lives["never opened"] == pytest.approx(2 * DAY_MS, abs=60_000)
     assert redis_client.zrange("postfleet:journals", 0, -1) == ["open"]
