@@ -56,6 +56,7 @@ class Phase(StrEnum):
     BODY = "body"
     DOT = "dot"
     REPLIED = "replied"
+    QUIT = "quit"
 
 
 @dataclass
@@ -188,7 +189,7 @@ class Conversation:
                     sender = recipient = ""
                     self._say("250 2.0.0 ok")
                 case "QUIT":
-                    self._say("221 bye")
+                    self._at(Phase.QUIT, "221 bye")
                     return
                 case _:
                     self._say("502 5.5.2 what?")

@@ -86,6 +86,17 @@ def test_after_redis_forgot_holders_register_first_and_new_sessions_wait_one_lea
     assert not world.sessions.acquire("acme-1", 2, "c")
 
 
+def test_holders_are_registering_from_the_loss_until_a_lease_after_it_was_noticed(world):
+    assert not world.sessions.registering()
+    world.flush()
+    assert world.sessions.registering()
+    world.keep(live_workers=True)
+    world.clock.advance(LEASE_SECONDS - 0.001)
+    assert world.sessions.registering()
+    world.clock.advance(0.001)
+    assert not world.sessions.registering()
+
+
 def test_a_holder_that_renews_before_the_relay_has_noticed_is_registered(world):
     world.sessions.acquire("acme-1", 1, "a")
     world.flush()
@@ -148,6 +159,7 @@ def test_sessions_out_of_reach_say_so(tmp_path):
         for call in (
             lambda: sessions.acquire("acme-1", 1, "a"),
             lambda: sessions.renew([("acme-1", "a")]),
+            lambda: sessions.registering(),
             lambda: sessions.release("acme-1", "a"),
         ):
             with pytest.raises(PipeUnavailable):

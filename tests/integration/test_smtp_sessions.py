@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ssl
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ class Pool:
 
     def __init__(self, folder: Path) -> None:
         self.clock = Clock()
-        self.leases = MemorySessions(MemoryEpoch(self.clock), lease_seconds=30)
+        self.epoch = MemoryEpoch(self.clock)
+        self.leases = MemorySessions(self.epoch, lease_seconds=30)
         tls = ssl.create_default_context()
         self.sessions = Sessions(
             self.leases,
@@ -36,6 +38,11 @@ class Pool:
             Credentials(folder),
             monotonic=self.clock,
         )
+
+    def forget(self) -> None:
+        """As a flush of Redis that the relay has noticed."""
+        self.epoch.flush()
+        self.epoch.keep(live_workers=True)
 
     def open(self, node: str = "n1", maximum: int = 100) -> int:
         """How many leases are held now."""
@@ -207,8 +214,124 @@ def test_closing_ends_the_idle_now_and_the_busy_when_they_come_back(pool: Pool, 
     assert busy is not None
     pool.sessions.give_back(idle)
     pool.sessions.close()
-    assert not idle.session.usable
-    assert busy.session.usable
+    assert [held.session.usable for held in (idle, busy)] == [False, True]
     pool.sessions.give_back(busy)
     assert not busy.session.usable
     assert pool.open() == 0
+
+
+def test_while_nothing_new_is_leased_an_ended_session_is_replaced_under_its_lease(pool: Pool, lab: Lab) -> None:
+    one = node(lab.port, maxConnections=1)
+    held = pool.sessions.take(one, 0)
+    assert held is not None
+    pool.forget()
+    for _ in range(3):
+        held.session.delivered = held.node.messages_per_connection
+        pool.sessions.give_back(held)
+        pool.sessions.keep()
+        held = pool.sessions.take(one, 0)
+        assert held is not None
+        assert held.fit
+        assert pool.sessions.take(one, 0) is None
+    assert (lab.connections, lab.most_open) == (4, 1)
+    pool.clock.advance(20)
+    pool.sessions.keep()
+    pool.clock.advance(10)
+    assert not pool.leases.acquire("n1", 1, "another")
+    pool.sessions.give_back(held)
+
+
+def test_a_spared_lease_is_released_once_new_sessions_are_leased_again(pool: Pool, lab: Lab) -> None:
+    held = pool.sessions.take(node(lab.port), 0)
+    assert held is not None
+    pool.forget()
+    held.session.abort()
+    pool.sessions.give_back(held)
+    for _ in range(2):
+        pool.clock.advance(15)
+        pool.sessions.keep()
+    assert pool.open() == 0
+
+
+def test_while_nothing_new_is_leased_idle_sessions_stay(pool: Pool, lab: Lab) -> None:
+    held = pool.sessions.take(node(lab.port), 0)
+    assert held is not None
+    pool.sessions.give_back(held)
+    pool.clock.advance(29)
+    pool.sessions.keep()
+    pool.forget()
+    pool.clock.advance(29)
+    pool.sessions.keep()
+    assert pool.sessions.take(node(lab.port), 0) is held
+    pool.sessions.give_back(held)
+    pool.clock.advance(29)
+    pool.sessions.keep()
+    pool.clock.advance(2)
+    pool.sessions.keep()
+    assert not held.session.usable
+
+
+class OnRealTime:
+    """Two processes on the leases of one Redis, which last two seconds of real time."""
+
+    def __init__(self, folder: Path, leases: MemorySessions) -> None:
+        self.processes = [
+            Sessions(
+                leases,
+                lambda node, login: smtp.connect(
+                    node, login, timeouts=Timeouts(5, 5, 5), tls=ssl.create_default_context()
+                ),
+                Credentials(folder),
+                monotonic=time.monotonic,
+                idle_seconds=0.5,
+            )
+            for _ in range(2)
+        ]
+
+
+def test_silent_servers_do_not_keep_leases_from_being_renewed(tmp_path: Path) -> None:
+    leases = MemorySessions(MemoryEpoch(time.monotonic), lease_seconds=2)
+    here, there = OnRealTime(tmp_path, leases).processes
+    with running(FaultyLab()) as faulty:
+        silence = threading.Event()
+        for _ in range(10):
+            faulty.fail(At.QUIT, release=silence)
+        eleven = node(faulty.port, maxConnections=11)
+        mine = [held for _ in range(11) if (held := here.take(eleven, 0))]
+        busy = mine.pop()
+        for idle in mine:
+            here.give_back(idle)
+        theirs: list[Any] = []
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            if (held := there.take(eleven, 0.1)) is not None:
+                theirs.append(held)
+        assert (len(theirs), busy.fit) == (10, True)
+        silence.set()
+        for held in theirs:
+            there.give_back(held)
+        here.give_back(busy)
+        here.close()
+        there.close()
+
+
+def test_an_unexpected_error_does_not_end_the_renewals(tmp_path: Path, lab: Lab) -> None:
+    class Failing(MemorySessions):
+        failures = 0
+
+        def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+            if self.failures < 2:
+                self.failures += 1
+                raise RuntimeError("not foreseen")
+            return super().renew(sessions)
+
+    leases = Failing(MemoryEpoch(time.monotonic), lease_seconds=1.5)
+    here, there = OnRealTime(tmp_path, leases).processes
+    one = node(lab.port, maxConnections=1)
+    held = here.take(one, 0)
+    assert held is not None
+    wait_for(lambda: leases.failures == 2)
+    assert there.take(one, 2.0) is None
+    here.give_back(held)
+    here.close()
+    there.close()

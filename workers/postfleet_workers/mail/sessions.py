@@ -1,15 +1,18 @@
 """The SMTP sessions of a process: leased per node over the cluster, reused, closed when idle.
 
 A session counts against the node's `maxConnections` from before it is opened until after it is closed; a background
-thread renews the leases every third of their time. Sessions are not owned by threads: whoever needs one takes an idle
-one.
+thread renews the leases every third of their time, and never waits for an SMTP server. Sessions are not owned by
+threads: whoever needs one takes an idle one.
+
+While no new session is leased because Redis lost its data, what this process holds stays in use: idle sessions are not
+closed, and the lease of a connection that ended is spared for its successor. Neither opens a connection more.
 """
 
 from __future__ import annotations
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -74,6 +77,7 @@ class Sessions:
         self._idle: dict[str, list[Held]] = {}
         self._leased: dict[str, str] = {}  # session id -> node, also while it is being opened
         self._busy: dict[str, Held] = {}
+        self._spare: dict[str, list[str]] = {}  # node -> ids of leases without a connection
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._keeper: threading.Thread | None = None
@@ -94,7 +98,7 @@ class Sessions:
             if left <= 0 or self._closing.is_set():
                 return None
             with self._changed:
-                if not self._idle.get(node.name):
+                if not self._idle.get(node.name) and not self._spare.get(node.name):
                     self._changed.wait(min(left, ASK_AGAIN_SECONDS))
 
     def give_back(self, held: Held) -> None:
@@ -106,7 +110,7 @@ class Sessions:
                 self._idle.setdefault(held.node.name, []).append(held)
                 self._changed.notify_all()
                 return
-        self._end(held)
+        self._replace(held)
         self._note_end()
 
     def close(self) -> None:
@@ -115,31 +119,36 @@ class Sessions:
         with self._changed:
             idle = [held for waiting in self._idle.values() for held in waiting]
             self._idle.clear()
+            spare = self._take_spare(lambda _: True)
             self._changed.notify_all()
         for held in idle:
-            self._end(held)
+            held.session.leave()
+        self._release([(held.node.name, held.id) for held in idle] + spare)
         self._note_end()
 
     def keep(self) -> None:
-        """Renew every lease and close what is idle for too long or no longer ours; the background thread's step."""
+        """Renew every lease, then close what is idle for too long or no longer ours; the background thread's step."""
         with self._changed:
             leased = [(node, session_id) for session_id, node in self._leased.items()]
         lost: set[str] = set()
-        if leased:
-            try:
-                lost = {session_id for _, session_id in self._leases.renew(leased)}
-            except PipeUnavailable as error:
-                log.warning("session_leases_not_renewed", error=str(error))
+        registering: bool | None = None  # unknown while Redis is away
+        try:
+            lost = {session_id for _, session_id in self._leases.renew(leased)}
+            registering = self._leases.registering()
+        except PipeUnavailable as error:
+            log.warning("session_leases_not_renewed", error=str(error))
         stale_before = self._monotonic() - self._idle_seconds
         ended: list[Held] = []
         with self._changed:
             for session_id in lost & self._busy.keys():
                 self._busy[session_id].lost = True
             for node, waiting in self._idle.items():
-                ended += [held for held in waiting if held.id in lost or held.idle_since <= stale_before]
+                ended += [h for h in waiting if h.id in lost or (h.idle_since <= stale_before and not registering)]
                 self._idle[node] = [held for held in waiting if held not in ended]
+            spare = self._take_spare(lambda session_id: session_id in lost or registering is False)
         for held in ended:
-            self._end(held)
+            held.session.leave()
+        self._release([(held.node.name, held.id) for held in ended] + spare)
 
     def _reuse(self, node: NodeSpec, login: Login | None) -> Held | None:
         while True:
@@ -155,36 +164,74 @@ class Sessions:
                 return held
             with self._changed:
                 self._busy.pop(held.id, None)
-            self._end(held)
+            self._replace(held)
 
     def _open(self, node: NodeSpec, login: Login | None) -> Held | None:
-        session_id = uuid.uuid4().hex
-        if not self._leases.acquire(node.name, node.max_connections, session_id):
+        session_id = self._lease(node)
+        if session_id is None:
             return None
-        with self._changed:
-            self._leased[session_id] = node.name
-            self._start_keeper()
         try:
             session = self._connect(node, login)
         except BaseException:
-            self._release(session_id, node.name)
+            self._give_up(session_id, node.name)
             raise
         held = Held(session_id, node, login, session)
         with self._changed:
             self._busy[session_id] = held
         return held
 
-    def _end(self, held: Held) -> None:
-        held.session.close()
-        self._release(held.id, held.node.name)
-
-    def _release(self, session_id: str, node: str) -> None:
+    def _lease(self, node: NodeSpec) -> str | None:
         with self._changed:
-            self._leased.pop(session_id, None)
+            if spare := self._spare.get(node.name):
+                return spare.pop()
+        session_id = uuid.uuid4().hex
+        if not self._leases.acquire(node.name, node.max_connections, session_id):
+            return None
+        with self._changed:
+            self._leased[session_id] = node.name
+            self._start_keeper()
+        return session_id
+
+    def _replace(self, held: Held) -> None:
+        """Close a session that may have a successor."""
+        if held.lost:  # another process has its place already
+            held.session.leave()
+            self._release([(held.node.name, held.id)])
+        else:
+            held.session.close()
+            self._give_up(held.id, held.node.name)
+
+    def _give_up(self, session_id: str, node: str) -> None:
+        """Release a lease without a connection; spare it if no other would be had for it now."""
+        if not self._closing.is_set() and self._registering():
+            with self._changed:
+                if not self._closing.is_set():
+                    self._spare.setdefault(node, []).append(session_id)
+                    self._changed.notify_all()
+                    return
+        self._release([(node, session_id)])
+
+    def _registering(self) -> bool:
         try:
-            self._leases.release(node, session_id)
+            return self._leases.registering()
+        except PipeUnavailable:
+            return True  # `keep` releases it when Redis is back
+
+    def _take_spare(self, unwanted: Callable[[str], bool]) -> list[tuple[str, str]]:
+        taken = [(node, spare) for node, ids in self._spare.items() for spare in ids if unwanted(spare)]
+        for node, spare in taken:
+            self._spare[node].remove(spare)
+        return taken
+
+    def _release(self, leases: Sequence[tuple[str, str]]) -> None:
+        with self._changed:
+            for _, session_id in leases:
+                self._leased.pop(session_id, None)
+        try:
+            for node, session_id in leases:
+                self._leases.release(node, session_id)
         except PipeUnavailable as error:
-            log.warning("session_lease_not_released", node=node, error=str(error))  # it lapses by itself
+            log.warning("session_leases_not_released", error=str(error))  # they lapse by themselves
         with self._changed:
             self._changed.notify_all()
 
@@ -201,4 +248,7 @@ class Sessions:
     def _keep_on(self) -> None:
         period = min(self._leases.lease_seconds / 3, self._idle_seconds / 2)
         while not self._closed.wait(period):
-            self.keep()
+            try:
+                self.keep()
+            except Exception:  # without renewals others would take the places of open connections
+                log.exception("session_keeper_failed")

@@ -117,6 +117,14 @@ class SmtpSession:
                 self._wire.docmd("QUIT")
         self.abort()
 
+    def leave(self) -> None:
+        """Say QUIT and close, without waiting for anything."""
+        with suppress(OSError):
+            if self.usable:
+                self._wire.wait_at_most(0)
+                self._wire.write(b"QUIT\r\n")
+        self.abort()
+
     def abort(self) -> None:
         """Close without a word."""
         self.usable = False

@@ -78,6 +78,11 @@ class MemorySessions:
             leases[session_id] = now + self.lease_seconds
             return True
 
+    def registering(self) -> bool:
+        """See `SessionLeases`."""
+        with self._epoch.lock:
+            return self._registering(self._epoch.clock())
+
     def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """See `SessionLeases`."""
         with self._epoch.lock:

@@ -78,6 +78,7 @@ class RedisSessions:
         self._client = client
         self._clock = clock
         self._acquire = script(client, "throttling/session_acquire")
+        self._registering = script(client, "throttling/session_registering")
         self._renew = script(client, "throttling/session_renew")
 
     def acquire(self, node: str, maximum: int, session_id: str) -> bool:
@@ -85,6 +86,11 @@ class RedisSessions:
         args: list[int | str] = [session_id, maximum, self._lease_us, _now(self._clock)]
         with pipe_errors():
             return bool(self._acquire(keys=[EPOCH_KEY, SINCE_KEY, sessions_key(node)], args=args))
+
+    def registering(self) -> bool:
+        """See `SessionLeases`."""
+        with pipe_errors():
+            return bool(self._registering(keys=[EPOCH_KEY, SINCE_KEY], args=[self._lease_us, _now(self._clock)]))
 
     def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """See `SessionLeases`."""

@@ -18,6 +18,9 @@ class SessionLeases(Protocol):
     def acquire(self, node: str, maximum: int, session_id: str) -> bool:
         """Lease one of the node's `maximum` sessions. False: none is free, or holders are still registering."""
 
+    def registering(self) -> bool:
+        """Whether no new session is leased now because holders may still have to register theirs."""
+
     def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
         """Extend the leases of `(node, session_id)` pairs, in one round trip.
 
