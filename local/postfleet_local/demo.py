@@ -41,7 +41,7 @@ from postfleet_workers.store.session import engine_for
 
 SINK_DELAY_SECONDS = (0.15, 0.4)
 NEEDED_QUEUES = ("priority-high", "campaign-standard")
-# A demo is impatient: deferred mail comes back in seconds, a silent worker's mail and sessions in a quarter of a minute.
+# A demo is impatient: deferred mail comes back in seconds, what a silent worker held in a quarter of a minute.
 SETTINGS = {
     "POSTFLEET_DEFERRAL_BASE_SECONDS": "5",
     "POSTFLEET_LEASE_SECONDS": "15",

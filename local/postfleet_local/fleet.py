@@ -289,7 +289,7 @@ class Fleet:
             self._tell(f"{server.name} has ended, starting it again")
             try:
                 server.start()
-            except StackError as error:
+            except (StackError, OSError) as error:
                 self._tell(str(error))
             else:
                 self._guard(server)

@@ -30,22 +30,32 @@ class PodError(LocalError):
 
 
 @dataclass(frozen=True, slots=True)
+class Probe:
+    """An httpGet probe of the health endpoint; so many `failures` in a row count."""
+
+    path: str
+    period_seconds: float
+    timeout_seconds: float
+    failures: int
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """A replica, ready to be started.
 
     Attributes:
         argv: the program and its arguments.
         env: its variables (the caller adds PATH and the like).
-        ready_path: path of the readiness probe; None when the pod counts as ready once it runs.
-        probe_seconds: pause between two probes of a replica that is ready.
-        probe_failures: so many failures in a row make a ready replica unready.
+        readiness: None when the pod counts as ready once it runs.
+        liveness: None when it counts as alive as long as it runs.
+        startup_seconds: liveness is not judged before a first success or the end of this time.
     """
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
-    ready_path: str | None
-    probe_seconds: float
-    probe_failures: int
+    readiness: Probe | None
+    liveness: Probe | None
+    startup_seconds: float
 
 
 def template_hash(template: Mapping[str, Any]) -> str:
@@ -113,13 +123,26 @@ def launch(
     words = [*container.get("command", ()), *container.get("args", ())]
     if not words:
         raise PodError(f"container {container.get('name')!r} has no command: the local fleet has no images")
-    probe = container.get("readinessProbe") or {}
+    startup, liveness = _probe(container, "startupProbe"), _probe(container, "livenessProbe")
+    delay = float((container.get("livenessProbe") or {}).get("initialDelaySeconds", 0))
     return Launch(
         argv=tuple(_rerooted(_expanded(word, env), roots) for word in words),
         env=env,
-        ready_path=probe.get("httpGet", {}).get("path"),
-        probe_seconds=float(probe.get("periodSeconds", 10)),
-        probe_failures=int(probe.get("failureThreshold", 3)),
+        readiness=_probe(container, "readinessProbe"),
+        liveness=liveness,
+        startup_seconds=startup.period_seconds * startup.failures if startup else delay,
+    )
+
+
+def _probe(container: Mapping[str, Any], kind: str) -> Probe | None:
+    probe: Mapping[str, Any] = container.get(kind) or {}
+    if "httpGet" not in probe:
+        return None
+    return Probe(
+        probe["httpGet"]["path"],
+        period_seconds=float(probe.get("periodSeconds", 10)),
+        timeout_seconds=float(probe.get("timeoutSeconds", 1)),
+        failures=int(probe.get("failureThreshold", 3)),
     )
 
 

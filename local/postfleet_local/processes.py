@@ -25,12 +25,13 @@ from postfleet_local.warden import Warden
 log = structlog.get_logger(__name__)
 
 TICK_SECONDS = 0.1
-PROBES_AT_ONCE = 4
+PROBES_AT_ONCE = 8
+LOOP_PATIENCE_SECONDS = 5.0
 
 
 @dataclass(slots=True)
 class Deployment:
-    """What is wanted, and the replicas there are."""
+    """What is wanted, and the replicas there are. `trouble` is why the last step failed, or empty."""
 
     name: str
     template: Mapping[str, Any]
@@ -38,6 +39,7 @@ class Deployment:
     numbers: int = 0
     replicas: list[Replica] = field(default_factory=list)
     hash: str = ""
+    trouble: str = ""
 
     def use(self, template: Mapping[str, Any]) -> None:
         """Want this template from now on."""
@@ -122,7 +124,10 @@ class Processes:
                 replicas=len(living),
                 ready=sum(r.phase is Phase.READY for r in living),
                 updated=sum(r.template == deployment.hash for r in living),
-                messages=tuple(f"{r.name}: {r.message}" for r in living if r.message),
+                messages=(
+                    *([f"{name}: {deployment.trouble}"] if deployment.trouble else []),
+                    *(f"{r.name}: {r.message}" for r in living if r.message),
+                ),
                 pids={r.name: r.pid for r in deployment.replicas if r.pid is not None},
             )
 
@@ -141,8 +146,10 @@ class Processes:
                     if patience_seconds is not None:
                         replica.grace_seconds = min(replica.grace_seconds, patience_seconds)
                     replica.kill_at = min(replica.kill_at, now + replica.grace_seconds)
+            patience = max((r.grace_seconds for d in self._deployments.values() for r in d.replicas), default=0.0)
         self._closing.set()
-        self._thread.join()
+        self._thread.join(patience + LOOP_PATIENCE_SECONDS)
+        self._end_what_is_left()
         self._probes.shutdown()
         self._errands.shutdown()
 
@@ -154,11 +161,35 @@ class Processes:
             with self._changed:
                 now = time.monotonic()
                 for deployment in list(self._deployments.values()):
-                    self._step(deployment, now)
+                    self._try_step(deployment, now)
                     if deployment.desired < 0 and not deployment.replicas:
                         del self._deployments[deployment.name]
                 self._changed.notify_all()
             self._closing.wait(TICK_SECONDS) if not self._closing.is_set() else time.sleep(TICK_SECONDS / 2)
+
+    def _try_step(self, deployment: Deployment, now: float) -> None:
+        """One step; what goes wrong with one Deployment is said, and tried again at the next tick."""
+        try:
+            self._step(deployment, now)
+        except Exception as error:
+            if deployment.trouble != str(error):
+                log.exception("deployment_step_failed", deployment=deployment.name)
+            deployment.trouble = str(error)
+        else:
+            deployment.trouble = ""
+
+    def _end_what_is_left(self) -> None:
+        """End the replicas that the loop has left behind, because it ended too soon or could not."""
+        with self._lock:
+            now = time.monotonic()
+            left = [r for d in self._deployments.values() for r in d.replicas if r.process is not None]
+            for replica in left:
+                if replica.phase is not Phase.STOPPING:
+                    replica.stop(now)
+            for replica in left:
+                replica.wait_for_end(replica.kill_at - now)
+                self._reap(replica, time.monotonic())
+            self._deployments.clear()
 
     def _step(self, deployment: Deployment, now: float) -> None:
         for replica in list(deployment.replicas):
@@ -175,15 +206,13 @@ class Processes:
         for _ in range(step.start):
             deployment.numbers += 1
             name = f"{deployment.name}-{deployment.hash}-{deployment.numbers}"
-            replica = Replica(name, deployment.numbers, deployment.hash, deployment.template, free_port())
+            replica = Replica(name, deployment.numbers, deployment.hash, deployment.template)
             replica.grace_seconds = pods.grace_seconds(deployment.template)
             deployment.replicas.append(replica)
             self._start(replica, now)
 
     def _look_after(self, deployment: Deployment, replica: Replica, now: float) -> None:
-        code = replica.reap(self._warden)
-        if code is not None and self._on_end:
-            self._errands.submit(self._on_end, replica.name, now)
+        code = self._reap(replica, now)
         if code is not None and replica.phase is not Phase.STOPPING:
             replica.crashes = rollout.crashes_in_row(replica.crashes, now - replica.started_at)
             replica.restarts += 1
@@ -194,18 +223,33 @@ class Processes:
         match replica.phase:
             case Phase.STOPPING if replica.process is None:
                 deployment.replicas.remove(replica)
-            case Phase.STOPPING if now >= replica.kill_at:
+            case Phase.STOPPING | Phase.HUNG if now >= replica.kill_at:
                 replica.kill()
-            case Phase.WAITING if now >= replica.start_at:
+            case Phase.WAITING if now >= replica.start_at and replica.process is None:
                 self._start(replica, now)
-            case Phase.RUNNING | Phase.READY if now >= replica.probe_at:
-                replica.probe_at = now + 3600.0
-                self._probes.submit(self._probe, replica, replica.process)
+            case Phase.RUNNING | Phase.READY:
+                self._ask(replica, now)
             case _:
                 pass
 
+    def _reap(self, replica: Replica, now: float) -> int | None:
+        code = replica.reap(self._warden)
+        if code is not None and self._on_end:
+            self._errands.submit(self._on_end, replica.name, now)
+        return code
+
+    def _ask(self, replica: Replica, now: float) -> None:
+        launch = replica.launch
+        if launch and launch.readiness and now >= replica.probe_at:
+            replica.probe_at = now + 3600.0
+            self._probes.submit(self._probe, replica, replica.process, launch.readiness)
+        if launch and launch.liveness and now >= replica.liveness_at:
+            replica.liveness_at = now + 3600.0
+            self._probes.submit(self._probe, replica, replica.process, launch.liveness)
+
     def _start(self, replica: Replica, now: float) -> None:
         try:
+            replica.port = replica.port or free_port()
             mounted = pods.secret_volumes(replica.pod).values()
             for volume in mounted:
                 volumes.write(self._folder(volume.secret), self._content(volume))
@@ -214,10 +258,11 @@ class Processes:
                 replica.pod, replica=replica.name, secrets=self._secrets, folders=folders, port=replica.port
             )
             replica.run(launch, self.directory / "logs" / f"{replica.name}.log", now, self._warden)
-        except pods.PodError as error:
+        except (pods.PodError, OSError) as error:
             if replica.message != str(error):
                 log.warning("replica_not_started", replica=replica.name, error=str(error))
             replica.message, replica.start_at = str(error), now + 1.0
+            replica.kill()  # started, but not watched over
 
     def _content(self, volume: pods.SecretVolume) -> Mapping[str, bytes]:
         content = self._secrets.get(volume.secret)
@@ -231,12 +276,17 @@ class Processes:
         else:
             replica.stop(now)
 
-    def _probe(self, replica: Replica, process: object) -> None:
-        ready = replica.answers()
+    def _probe(self, replica: Replica, process: object, probe: pods.Probe) -> None:
+        success = replica.answers(probe)
         with self._changed:
             if replica.process is not process or replica.phase not in (Phase.RUNNING, Phase.READY):
                 return
-            replica.probed(ready=ready, now=time.monotonic())
+            now = time.monotonic()
+            if replica.launch and probe is replica.launch.liveness:
+                if replica.found(alive=success, now=now):
+                    log.warning("replica_hung", replica=replica.name, failures=probe.failures)
+            else:
+                replica.probed(ready=success, now=now)
             self._changed.notify_all()
 
 

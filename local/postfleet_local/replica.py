@@ -15,11 +15,10 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
-from postfleet_local.pods import Launch, PodError
+from postfleet_local.pods import Launch, PodError, Probe
 from postfleet_local.warden import Warden
 
 WORKER_STAGE, RELAY_STAGE, SERVER_STAGE = 1, 2, 3
-PROBE_TIMEOUT_SECONDS = 1.0
 STARTING_PROBE_SECONDS = 0.2
 
 
@@ -30,6 +29,8 @@ class Phase(StrEnum):
     """Not running: to be started at `start_at`."""
     RUNNING = "running"
     READY = "ready"
+    HUNG = "hung"
+    """Found dead by its liveness probe and told to end: to be started again."""
     STOPPING = "stopping"
 
 
@@ -68,14 +69,17 @@ class Replica:
     number: int
     template: str
     pod: Mapping[str, Any]
-    port: int
+    port: int = 0
     grace_seconds: float = 30.0
     phase: Phase = Phase.WAITING
     start_at: float = 0.0
     started_at: float = 0.0
     probe_at: float = 0.0
+    liveness_at: float = 0.0
     kill_at: float = 0.0
     probes_failed: int = 0
+    liveness_failed: int = 0
+    answered: bool = False
     crashes: int = 0
     restarts: int = 0
     message: str = ""
@@ -92,25 +96,36 @@ class Replica:
 
         Raises:
             PodError: there is no such program.
+            OSError: this machine has not what it takes (files, memory, disk).
         """
         self.process = start(launch.argv, dict(launch.env), log)
-        warden.watch(self.process.pid, stage=WORKER_STAGE)
         self.launch, self.started_at, self.message = launch, now, ""
         self.probe_at, self.probes_failed = now, 0
-        self.phase = Phase.RUNNING if launch.ready_path else Phase.READY
+        self.liveness_at, self.liveness_failed, self.answered = now, 0, False
+        self.phase = Phase.READY if launch.readiness is None else Phase.RUNNING
+        warden.watch(self.process.pid, stage=WORKER_STAGE)
 
-    def stop(self, now: float) -> None:
-        """SIGTERM, as kubelet does; `kill_at` is when the patience ends."""
+    def stop(self, now: float, phase: Phase = Phase.STOPPING) -> None:
+        """SIGTERM, as kubelet does; `kill_at` is when the patience ends. `Phase.HUNG`: to be started again."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
-        self.phase, self.kill_at = Phase.STOPPING, now + self.grace_seconds
+        self.phase, self.kill_at = phase, now + self.grace_seconds
 
     def kill(self) -> None:
         """SIGKILL to the whole group."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
+
+    def wait_for_end(self, seconds: float) -> None:
+        """Wait so long for the process to end by itself, then kill it."""
+        if self.process is not None:
+            try:
+                self.process.wait(max(0.0, seconds))
+            except subprocess.TimeoutExpired:
+                self.kill()
+                self.process.wait()
 
     def reap(self, warden: Warden) -> int | None:
         """The exit code if the process has ended since; what is left of its group ends with it, as in a container."""
@@ -123,22 +138,34 @@ class Replica:
 
     def probed(self, *, ready: bool, now: float) -> None:
         """Take in a probe's result: one success makes it ready, only several failures in a row make it unready."""
-        launch = self.launch
+        probe = self.launch.readiness if self.launch else None
         self.probes_failed = 0 if ready else self.probes_failed + 1
         if ready:
             self.phase = Phase.READY
-        elif launch and self.probes_failed >= launch.probe_failures:
+        elif probe and self.probes_failed >= probe.failures:
             self.phase = Phase.RUNNING
-        pause = launch.probe_seconds if launch and self.phase is Phase.READY else STARTING_PROBE_SECONDS
-        self.probe_at = now + pause
+        self.probe_at = now + (probe.period_seconds if probe and self.phase is Phase.READY else STARTING_PROBE_SECONDS)
 
-    def answers(self) -> bool:
-        """Ask the readiness probe."""
-        if self.launch is None or self.launch.ready_path is None:
-            return self.process is not None
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PROBE_TIMEOUT_SECONDS)
+    def found(self, *, alive: bool, now: float) -> bool:
+        """Take in a liveness probe's result. True: it failed too often in a row, so the process was told to end."""
+        launch = self.launch
+        if launch is None or launch.liveness is None:
+            return False
+        self.answered = self.answered or alive
+        starting = not self.answered and now < self.started_at + launch.startup_seconds
+        self.liveness_failed = 0 if alive or starting else self.liveness_failed + 1
+        self.liveness_at = now + launch.liveness.period_seconds
+        hung = self.liveness_failed >= launch.liveness.failures
+        if hung:
+            self.message = f"no answer at {launch.liveness.path}, {self.liveness_failed} times in a row: is ended"
+            self.stop(now, Phase.HUNG)
+        return hung
+
+    def answers(self, probe: Probe) -> bool:
+        """Ask a probe."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=probe.timeout_seconds)
         try:
-            connection.request("GET", self.launch.ready_path)
+            connection.request("GET", probe.path)
             return 200 <= connection.getresponse().status < 400
         except (OSError, HTTPException):
             return False

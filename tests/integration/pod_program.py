@@ -1,7 +1,8 @@
 """A small program to run as a container's command: serves /readyz and /healthz, and shows what it was given.
 
-`POD_READY_FILE` delays readiness until the file exists; `POD_STUBBORN` makes it ignore SIGTERM; `POD_EXIT` makes it end
-at once with that code. `/env` answers with its environment, `/file?PATH` with a file's content.
+`POD_READY_FILE` delays readiness until the file exists; `POD_SICK_FILE` makes /healthz fail while the file exists;
+`POD_STUBBORN` makes it ignore SIGTERM; `POD_EXIT` makes it end at once with that code. `/env` answers with its
+environment, `/file?PATH` with a file's content.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         match self.path.partition("?"):
             case ("/healthz", _, _):
-                self.answer(200, "alive")
+                sick = os.environ.get("POD_SICK_FILE")
+                self.answer(503 if sick and Path(sick).exists() else 200, "alive")
             case ("/readyz", _, _):
                 gate = os.environ.get("POD_READY_FILE")
                 self.answer(200 if gate is None or Path(gate).exists() else 503, "ready")

@@ -38,8 +38,8 @@ def processes(tmp_path: Path, warden: Warden) -> Iterator[Processes]:
     processes.close(patience_seconds=0.5)
 
 
-def template(*, grace: int = 5, **env: str) -> dict[str, Any]:
-    container = {
+def template(*, grace: int = 5, liveness: int = 0, **env: str) -> dict[str, Any]:
+    container: dict[str, Any] = {
         "name": "worker",
         "command": [sys.executable, str(PROGRAM)],
         "env": [
@@ -53,6 +53,10 @@ def template(*, grace: int = 5, **env: str) -> dict[str, Any]:
         "volumeMounts": [{"name": "creds", "mountPath": "/var/run/postfleet/nodes"}],
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 1},
     }
+    if liveness:
+        container["livenessProbe"] = {
+            "httpGet": {"path": "/healthz"}, "periodSeconds": 0.1, "timeoutSeconds": 0.5, "failureThreshold": liveness,
+        }  # fmt: skip
     volumes = [{"name": "creds", "secret": {"secretName": "email-nodes", "optional": True}}]
     return {"spec": {"terminationGracePeriodSeconds": grace, "containers": [container], "volumes": volumes}}
 
@@ -143,16 +147,74 @@ def test_a_killed_replica_comes_back_under_its_name(processes: Processes) -> Non
     assert list(pids(processes)) == [name]
 
 
+def said(processes: Processes, words: str) -> bool:
+    status = processes.status("email")
+    return status is not None and any(words in message for message in status.messages)
+
+
+def test_a_replica_that_fails_its_liveness_probe_is_ended_and_started_again(
+    processes: Processes, tmp_path: Path
+) -> None:
+    sick = tmp_path / "sick"
+    ((name, pid),) = up(processes, 1, template(liveness=3, POD_SICK_FILE=str(sick))).items()
+    sick.touch()
+    assert processes.wait(lambda: said(processes, "ended with signal 15, restarts in 1 s"), SECONDS)
+    sick.unlink()
+    assert processes.wait(lambda: ready(processes, 1), SECONDS)
+    assert list(pids(processes)) == [name]
+    assert not psutil.pid_exists(pid)
+
+
+def test_a_frozen_replica_is_killed_when_its_grace_is_over(processes: Processes) -> None:
+    (pid,) = up(processes, 1, template(liveness=1, grace=1)).values()
+    os.kill(pid, signal.SIGSTOP)
+    assert processes.wait(lambda: said(processes, "no answer at /healthz, 1 times in a row: is ended"), SECONDS)
+    assert psutil.pid_exists(pid)
+    assert processes.wait(lambda: said(processes, "ended with signal 9"), SECONDS)
+
+
+def test_what_this_machine_cannot_do_is_said_and_tried_again(processes: Processes, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    logs.write_text("in the way")  # as a full disk: no log, so no process
+    processes.put_deployment("email", template())
+    processes.set_replicas("email", 1)
+    assert processes.wait(lambda: said(processes, "File exists"), SECONDS)
+    logs.unlink()
+    assert processes.wait(lambda: ready(processes, 1), SECONDS)
+
+
+def test_a_step_that_fails_leaves_the_others_going(processes: Processes) -> None:
+    broken = template()
+    broken["spec"]["terminationGracePeriodSeconds"] = "soon"
+    processes.put_deployment("broken", broken)
+    processes.set_replicas("broken", 1)
+    up(processes, 1)
+    status = processes.status("broken")
+    assert status is not None
+    assert status.messages == ("broken: could not convert string to float: 'soon'",)
+    processes.put_deployment("broken", template())
+    assert processes.wait(lambda: getattr(processes.status("broken"), "ready", 0) == 1, SECONDS)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_closing_ends_replicas_even_if_the_loop_has_ended(tmp_path: Path, warden: Warden) -> None:
+    ended: list[str] = []
+    processes = Processes(tmp_path, warden, lambda name, _: ended.append(name))
+    processes.put_secret("connections", {})
+    replicas = up(processes, 2, template(grace=1, POD_STUBBORN="1"))
+    processes._step = lambda *_: sys.exit()  # type: ignore[method-assign]
+    wait_until(lambda: not processes._thread.is_alive())
+    processes.close()
+    assert not any(psutil.pid_exists(pid) for pid in replicas.values())
+    assert sorted(ended) == sorted(replicas)
+
+
 def test_a_replica_that_keeps_ending_waits_longer_each_time(processes: Processes) -> None:
     processes.put_deployment("email", template(POD_EXIT="3"))
     processes.set_replicas("email", 1)
 
-    def said(words: str) -> bool:
-        status = processes.status("email")
-        return status is not None and any(words in message for message in status.messages)
-
-    assert processes.wait(lambda: said("ended with exit code 3, restarts in 1 s"), SECONDS)
-    assert processes.wait(lambda: said("ended with exit code 3, restarts in 2 s"), SECONDS)
+    assert processes.wait(lambda: said(processes, "ended with exit code 3, restarts in 1 s"), SECONDS)
+    assert processes.wait(lambda: said(processes, "ended with exit code 3, restarts in 2 s"), SECONDS)
 
 
 def test_a_changed_template_is_rolled_out_without_a_gap(processes: Processes) -> None:

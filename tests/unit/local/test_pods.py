@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from postfleet_local.pods import Launch, PodError, launch, secret_volumes, template_hash
+from postfleet_local.pods import Launch, PodError, Probe, launch, secret_volumes, template_hash
 
 SECRETS = {"connections": {"POSTFLEET_REDIS_URL": b"redis://r"}, "extra": {"token": b"t0k"}}
 MOUNT = {"name": "creds", "mountPath": "/var/run/postfleet/nodes"}
@@ -66,6 +66,20 @@ def test_the_health_endpoint_gets_a_port_of_its_own_on_loopback() -> None:
         {"name": "POSTFLEET_HEALTH_HOST", "value": "0.0.0.0"}, {"name": "POSTFLEET_HEALTH_PORT", "value": "8080"}
     )
     assert found == {"POSTFLEET_HEALTH_HOST": "127.0.0.1", "POSTFLEET_HEALTH_PORT": "4711"}
+
+
+def test_probes_are_read_as_a_cluster_takes_them() -> None:
+    health, ready = {"httpGet": {"path": "/healthz"}}, {"httpGet": {"path": "/readyz"}, "periodSeconds": 2}
+    found = launched(
+        startupProbe=health | {"periodSeconds": 2, "failureThreshold": 60},
+        livenessProbe=health | {"timeoutSeconds": 5, "failureThreshold": 6},
+        readinessProbe=ready,
+    )
+    assert found.liveness == Probe("/healthz", period_seconds=10, timeout_seconds=5, failures=6)
+    assert found.readiness == Probe("/readyz", period_seconds=2, timeout_seconds=1, failures=3)
+    assert found.startup_seconds == 120
+    assert launched(livenessProbe=health | {"initialDelaySeconds": 7}).startup_seconds == 7
+    assert (launched().liveness, launched().readiness) == (None, None)
 
 
 def test_values_that_name_a_mounted_secret_are_rerooted() -> None:
