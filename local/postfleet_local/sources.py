@@ -1,8 +1,4 @@
-"""Manifests from files and folders, read again when they change.
-
-A folder may hold other YAML too (the quickstart has its `campaign.yaml`): files without `apiVersion` and `kind` are
-left out there. A file that is named itself must be a manifest.
-"""
+"""Manifests from files and folders, as the operator reads them, and again when they change."""
 
 from __future__ import annotations
 
@@ -10,24 +6,11 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from postfleet_local.errors import ManifestError
 from postfleet_operator.errors import InvalidManifest
-from postfleet_operator.manifests import SUFFIXES, Manifests, load
+from postfleet_operator.manifests import Manifests, load
 
 Fingerprint = tuple[tuple[Path, int, int], ...]
-
-
-def files(paths: Sequence[Path]) -> list[Path]:
-    """The files to read, folders expanded."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            found += sorted(f for f in path.iterdir() if f.suffix in SUFFIXES and f.is_file() and _is_manifest(f))
-        else:
-            found.append(path)
-    return found
 
 
 def read(paths: Sequence[Path]) -> Manifests:
@@ -37,8 +20,7 @@ def read(paths: Sequence[Path]) -> Manifests:
         ManifestError: with one line per problem, each naming its file.
     """
     try:
-        chosen = files(paths)
-        manifests = load(chosen)
+        manifests = load(paths)
     except InvalidManifest as error:
         raise ManifestError("\n".join(error.problems)) from None
     except OSError as error:
@@ -65,11 +47,3 @@ def fingerprint(paths: Sequence[Path]) -> Fingerprint:
                 stat = file.stat()
                 marks.append((file, stat.st_mtime_ns, stat.st_size))
     return tuple(marks)
-
-
-def _is_manifest(file: Path) -> bool:
-    try:
-        documents = [d for d in yaml.safe_load_all(file.read_text(encoding="utf-8-sig")) if d is not None]
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return True
-    return any(not isinstance(d, dict) or "kind" in d or "apiVersion" in d for d in documents)

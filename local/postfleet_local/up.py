@@ -13,6 +13,7 @@ from postfleet_local import routing
 from postfleet_local.diary import keep_diary
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import Home
+from postfleet_local.sources import read
 
 # Of the caller's own POSTFLEET_* settings the fleet keeps only this: the relay has to know a user's job types too.
 PASSED_ON = ("POSTFLEET_JOB_MODULES",)
@@ -22,6 +23,8 @@ def run(directory: Path, sources: tuple[Path, ...], smtp: str | None) -> None:
     """Run until Ctrl-C or SIGTERM."""
     settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     options = Options(sources=sources, smtp=routing.parse_endpoint(smtp) if smtp else None, settings=settings)
+    for line in read(sources).skipped if sources else ():
+        click.echo(line, err=True)
     with Home(directory) as home, keep_diary(home.directory / "logs" / "fleet.log"):
         tell("starting PostgreSQL and Valkey …")
         try:

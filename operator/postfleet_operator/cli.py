@@ -33,11 +33,13 @@ def print_crds() -> None:
     required=True,
     metavar="FILE|DIR",
     type=click.Path(path_type=Path),
-    help="Manifests to check; a folder stands for its YAML files. May be given several times.",
+    help="Manifests to check; a folder stands for the manifests in it. May be given several times.",
 )
 def check(paths: tuple[Path, ...]) -> None:
     """Check manifests of JobPools, SendingNodes and Secrets without a cluster."""
     found = load(paths)
+    for line in found.skipped:
+        click.echo(line, err=True)
     count = len(found.pools) + len(found.nodes) + len(found.secrets)
     click.echo(f"{count} manifest{'' if count == 1 else 's'} ok")
 

@@ -1,7 +1,9 @@
 """Reads manifests from files and folders: what `kubectl apply -f` takes, for `check` and the local fleet.
 
-JobPool, SendingNode and Secret (core v1, the part that matters here); a file may hold several documents. Every problem
-is told with its file and document, `pool.yaml:2: JobPool email: spec.queues: …`; all of them, not only the first.
+JobPool, SendingNode and Secret (core v1, the part that matters here); a file may hold several documents. A folder may
+hold other YAML too (the quickstart has its `campaign.yaml`): a file in which no document has apiVersion or kind is
+skipped there. A file that is named itself must be a manifest. Every problem is told with its file and document,
+`pool.yaml:2: JobPool email: spec.queues: …`; all of them, not only the first.
 """
 
 from __future__ import annotations
@@ -35,11 +37,12 @@ class Secret:
 
 @dataclass(frozen=True, slots=True)
 class Manifests:
-    """What was read, each kind in the order of the files."""
+    """What was read, each kind in the order of the files. `skipped` has a line for each file that holds no manifest."""
 
     pools: tuple[JobPool, ...] = ()
     nodes: tuple[SendingNode, ...] = ()
     secrets: tuple[Secret, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def secret(self, namespace: str, name: str) -> Secret | None:
         """The Secret of that name, if it was given."""
@@ -53,9 +56,10 @@ def load(paths: Sequence[Path]) -> Manifests:
         InvalidManifest: with one line per problem, over all files.
     """
     problems: list[str] = []
+    skipped: list[str] = []
     found: list[JobPool | SendingNode | Secret] = []
     places: dict[tuple[type, str, str], str] = {}
-    for place, document in _documents(paths, problems):
+    for place, document in _documents(paths, problems, skipped):
         try:
             value = _read(document)
         except InvalidManifest as error:
@@ -73,11 +77,12 @@ def load(paths: Sequence[Path]) -> Manifests:
         pools=tuple(value for value in found if isinstance(value, JobPool)),
         nodes=tuple(value for value in found if isinstance(value, SendingNode)),
         secrets=tuple(value for value in found if isinstance(value, Secret)),
+        skipped=tuple(skipped),
     )
 
 
-def _documents(paths: Sequence[Path], problems: list[str]) -> Iterator[tuple[str, Any]]:
-    for file in _files(paths, problems):
+def _documents(paths: Sequence[Path], problems: list[str], skipped: list[str]) -> Iterator[tuple[str, Any]]:
+    for file, named in _files(paths, problems):
         try:
             text = file.read_text(encoding="utf-8-sig")
         except OSError as error:
@@ -86,24 +91,35 @@ def _documents(paths: Sequence[Path], problems: list[str]) -> Iterator[tuple[str
         except UnicodeDecodeError as error:
             problems.append(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8")
             continue
-        number = 0
+        documents: list[Any] = []
+        problem = None
         try:
-            for number, document in enumerate(yaml.load_all(text, Loader=_Loader), start=1):
-                if document is not None:
-                    yield f"{file}:{number}", document
+            documents.extend(yaml.load_all(text, Loader=_Loader))
         except yaml.YAMLError as error:
-            problems.append(f"{file}:{number + 1}: {_syntax(error)}")
+            problem = f"{file}:{len(documents) + 1}: {_syntax(error)}"
+        given = [(f"{file}:{number}", document) for number, document in enumerate(documents, 1) if document is not None]
+        if given and not (named or problem or any(_claims_to_be_one(document) for _, document in given)):
+            skipped.append(f"skipped {file}: no apiVersion and kind")
+            continue
+        yield from given
+        if problem:
+            problems.append(problem)
 
 
-def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[Path]:
+def _claims_to_be_one(document: Any) -> bool:
+    return isinstance(document, Mapping) and ("apiVersion" in document or "kind" in document)
+
+
+def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[tuple[Path, bool]]:
+    """The files to read, and whether each was named itself."""
     for path in paths:
         if not path.is_dir():
-            yield path
+            yield path, True
             continue
         inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
         if not inside:
             problems.append(f"{path}: holds no .yaml, .yml or .json file")
-        yield from inside
+        yield from ((file, False) for file in inside)
 
 
 def _syntax(error: yaml.YAMLError) -> str:

@@ -31,6 +31,13 @@ def test_good_manifests_are_counted(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout) == (0, "1 manifest ok\n")
 
 
+def test_the_quickstart_is_checked_as_a_folder() -> None:
+    quickstart = Path(__file__).parents[3] / "examples" / "01-quickstart"
+    result = run("check", "-f", str(quickstart))
+    assert (result.returncode, result.stdout) == (0, "3 manifests ok\n")
+    assert result.stderr == f"skipped {quickstart}/campaign.yaml: no apiVersion and kind\n"
+
+
 def test_bad_manifests_are_told_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "pool.yaml").write_text(POOL.replace("queues: [a]", "queue: [a], replicas: -1"))
     result = run("check", "-f", str(tmp_path / "pool.yaml"))

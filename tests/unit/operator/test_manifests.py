@@ -123,6 +123,33 @@ def test_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
     ]
 
 
+def test_other_yaml_in_a_folder_is_skipped_and_said(tmp_path: Path) -> None:
+    (tmp_path / "campaign.yaml").write_text("name: spring\n---\nname: summer\n")
+    (tmp_path / "list.json").write_text("[1, 2]")
+    (tmp_path / "nothing.yaml").write_text("# a comment\n")
+    (tmp_path / "pool.yaml").write_text(POOL)
+    found = load([tmp_path])
+    assert [pool.name for pool in found.pools] == ["email"]
+    assert found.skipped == tuple(
+        f"skipped {tmp_path}/{name}: no apiVersion and kind" for name in ("campaign.yaml", "list.json")
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("kind: JobPol\n", "'JobPol' is not known here", id="another kind"),
+        pytest.param(POOL + "---\nspec: {}\n", "m.yaml:2: kind: is missing", id="beside a manifest"),
+        pytest.param("name: [spring\n", "m.yaml:1: line 2", id="broken"),
+    ],
+)
+def test_what_may_be_a_manifest_is_not_skipped(tmp_path: Path, text: str, problem: str) -> None:
+    (tmp_path / "m.yaml").write_text(text)
+    with pytest.raises(InvalidManifest) as caught:
+        load([tmp_path])
+    assert problem in caught.value.problems[0]
+
+
 def test_a_byte_order_mark_and_dates_are_no_problem(tmp_path: Path) -> None:
     text = POOL.replace("spec:", "status: {at: 2026-01-01}\nspec:").replace(
         "name: email", "name: email, labels: {since: 2026-01-01}"
