@@ -16,7 +16,7 @@ from postfleet_workers import epoch
 from postfleet_workers.jobs import JobType, NewJob, Registry
 from postfleet_workers.leases import LiveWorker
 from postfleet_workers.relay import gate
-from postfleet_workers.relay.publisher import FLOOR_SLOTS, Look, Publisher
+from postfleet_workers.relay.publisher import CLOSED_LIMIT, FLOOR_SLOTS, Look, Publisher
 from postfleet_workers.relay.queue import Pipe
 from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.redis import RedisLimiter
@@ -24,6 +24,9 @@ from postfleet_workers.throttling.redis import RedisLimiter
 SETTINGS = Settings(database_url="postgresql://unused", redis_url="redis://unused")
 BULK = JobType("bulk", QUEUE, lambda jobs, run: iter(()), bundle_size=50)  # type: ignore[arg-type]
 SINGLE = JobType("single", QUEUE, lambda jobs, run: iter(()))  # type: ignore[arg-type]
+MANY = """
+INSERT INTO jobs (type, queue, tenant, batch) SELECT 'bulk', :queue, 'default', :batch FROM generate_series(1, :count)
+"""
 PACE: dict[Any, Any] = {"bulk|": "0.01", "bulk|n1": "0.01"}  # 100 a second
 
 
@@ -37,14 +40,18 @@ class Relay:
         self.publisher = Publisher(self.pipe, RedisLimiter(client), Registry([BULK, SINGLE]), SETTINGS)
 
     def tick(self, threads: int = 0, *, full: bool = True) -> Look:
-        live = [LiveWorker("w", (QUEUE,), threads)] if threads else []
+        (look,) = self.tick_all([QUEUE], threads, full=full)
+        return look
+
+    def tick_all(self, queues: Sequence[str], threads: int = 0, *, full: bool = True) -> list[Look]:
+        live = [LiveWorker("w", tuple(queues), threads)] if threads else []
         with self.engine.connect() as connection:
             with connection.begin():
                 rules = gate.read(connection)
-            (look,) = self.publisher.publish(connection, [QUEUE], rules, live, full=full)
+            looks = self.publisher.publish(connection, queues, rules, live, full=full)
             if full:
-                self.publisher.report(connection, [look], rules)
-        return look
+                self.publisher.report(connection, looks, rules)
+        return looks
 
     def record(self) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(str(self.client.get(f"postfleet:relay:{QUEUE}")))
@@ -158,6 +165,64 @@ def test_a_suspect_of_a_paused_tenant_waits_and_keeps_no_other_waiting(engine: E
     relay.tick()
     assert relay.messages() == [[other]]
     assert paused < other
+
+
+def test_a_suspect_does_not_wait_for_a_pipe_that_is_always_full(engine: Engine, relay: Relay) -> None:
+    (suspect,) = add(engine, *jobs(1))
+    change(engine, "UPDATE jobs SET strikes = 2")
+    add(engine, *jobs(100))
+    for number in range(FLOOR_SLOTS):
+        relay.pipe.push(QUEUE, [("bulk", [(10**6 + number, 1)])], 0)
+    relay.tick()
+    assert [suspect] in relay.messages()
+    assert relay.record()["held"] == 100, "suspects are offered, never counted"
+    relay.tick()
+    assert relay.messages().count([suspect]) == 1
+
+
+def test_much_that_is_paused_is_counted_only_so_far(engine: Engine, relay: Relay) -> None:
+    change(engine, "INSERT INTO holds VALUES ('batch', 'campaign:7')")
+    change(engine, MANY, queue=QUEUE, batch="campaign:7", count=3 * CLOSED_LIMIT)
+    add(engine, *jobs(FLOOR_SLOTS + 5))
+    relay.tick()
+    record = relay.record()
+    assert (record["held"], record["throttled_by"]) == (5, {"campaign 7 paused": CLOSED_LIMIT})
+
+
+@pytest.mark.parametrize("full", [True, False], ids=["poll", "quick tick"])
+def test_shares_do_not_hang_on_how_far_a_backlog_was_counted(engine: Engine, relay: Relay, full: bool) -> None:
+    change(engine, "INSERT INTO tenants (name, weight) VALUES ('heavy', 7)")
+    for tenant in ("heavy", "light"):
+        change(engine, MANY.replace("'default'", f"'{tenant}'"), queue=QUEUE, batch="", count=3000)
+    for _ in range(7):
+        relay.tick(full=full)  # until bundles are large
+        relay.run_all()
+    look = relay.tick(full=full)
+    assert look.published == {("heavy", "", ""): 350, ("light", "", ""): 50}
+    assert look.hungry
+
+
+@pytest.mark.parametrize("elsewhere", [0, 2], ids=["nothing offered before", "some on offer in another relay's queue"])
+def test_queues_together_publish_what_a_shared_limit_permits_once_and_the_first_is_served_first(
+    engine: Engine, relay: Relay, elsewhere: int
+) -> None:
+    queues = ["priority-high", "a", "b", "c"]
+    node(engine, perMinute=60)
+    for queue in [*queues, "elsewhere"]:
+        add(engine, *[NewJob("bulk", queue, tenant="acme", route="n1")] * 50)
+    change(
+        engine,
+        "UPDATE jobs SET published_until = now() + interval '1 minute' "
+        "WHERE id IN (SELECT id FROM jobs WHERE queue = 'elsewhere' LIMIT :n)",
+        n=elsewhere,
+    )
+    published = {look.queue: sum(look.published.values()) for look in relay.tick_all(queues, threads=64)}
+    relay.run_all()
+    change(engine, "UPDATE jobs SET published_until = NULL")
+    alone = sum(relay.tick_all(["priority-high"], threads=64)[0].published.values())
+    assert alone >= 1
+    assert sum(published.values()) <= max(0, alone - elsewhere)
+    assert published["priority-high"] == sum(published.values())
 
 
 def test_a_spent_limit_keeps_its_mail_out_and_lets_the_rest_pass(engine: Engine, relay: Relay) -> None:

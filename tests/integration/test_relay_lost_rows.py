@@ -95,7 +95,7 @@ def test_what_may_not_run_any_more_is_cancelled(engine: Engine) -> None:
     change(engine, "UPDATE jobs SET state = 'executing' WHERE id = :id", id=executing)
     move_clock(engine, "10 minutes")
     with engine.begin() as connection:
-        assert sorted(one.id for one in rows.expire(connection, [QUEUE])) == [available, scheduled]
+        assert sorted(one.id for one in rows.expire(connection, [QUEUE], 500)) == [available, scheduled]
     assert states(engine) == {
         available: "cancelled", scheduled: "cancelled", executing: "executing", later: "available",
         elsewhere: "available",

@@ -22,15 +22,22 @@ from integration.ledger_steps import (
     states,
 )
 from postfleet_workers.jobs import HandBack, NewJob
-from postfleet_workers.relay import rows
+from postfleet_workers.relay import census, rows
+from postfleet_workers.relay.allocate import Key
 
 NOW = datetime.now(UTC)
 MANY = 1000
 
 
-def groups(engine: Engine, most: int = MANY, queue: str = QUEUE) -> dict[tuple[str, str, str], tuple[int, int]]:
+def groups(engine: Engine, budget: int = MANY, queue: str = QUEUE) -> dict[Key, census.Group]:
     with engine.connect() as connection:
-        return {group.key: (group.due, group.published) for group in rows.groups(connection, queue, most)}
+        pipe = census.pipefuls(connection).get(queue, {})
+        found = census.count(connection, queue, census.keys(connection, queue), budget, pipe)
+        return {group.key: group for group in found}
+
+
+def counts(engine: Engine, queue: str = QUEUE) -> dict[Key, tuple[int, int]]:
+    return {key: (group.due, group.published) for key, group in groups(engine, queue=queue).items()}
 
 
 def job(n: int = 0, *, tenant: str = "default", batch: str = "", route: str = "", minutes: int = 0) -> NewJob:
@@ -46,22 +53,55 @@ def test_every_group_of_the_queue_is_found_and_no_other(engine: Engine) -> None:
     ]
     add(engine, *[job(tenant=t, batch=b, route=r) for t, b, r in keys for _ in range(3)])
     add(engine, NewJob("probe", "other", tenant="elsewhere"), NewJob("probe", QUEUE, run_at=NOW + timedelta(hours=1)))
-    assert groups(engine) == dict.fromkeys(keys, (3, 0))
-    assert groups(engine, queue="nobody's") == {}
+    assert counts(engine) == dict.fromkeys(keys, (3, 0))
+    assert counts(engine, queue="nobody's") == {}
 
 
 def test_a_group_says_what_is_due_what_is_on_offer_and_how_long_the_oldest_waits(engine: Engine) -> None:
     add(engine, *[job(minutes=n) for n in range(1, 6)])
     offer(engine, most=2)
-    with engine.connect() as connection:
-        (group,) = rows.groups(connection, QUEUE, MANY)
+    (group,) = groups(engine).values()
     assert (group.due, group.published, group.type) == (3, 2, "probe")
     assert group.oldest_seconds == pytest.approx(300, abs=30)
 
 
-def test_counts_are_bounded_for_each_group(engine: Engine) -> None:
+def test_groups_share_the_budget_of_their_queue(engine: Engine) -> None:
     add(engine, *[job(tenant=tenant) for tenant in "ab" for _ in range(20)])
-    assert groups(engine, most=5) == {("a", "", ""): (5, 0), ("b", "", ""): (5, 0)}
+    found = groups(engine, budget=10)
+    assert [(group.due, group.more) for group in found.values()] == [(5, True), (5, True)]
+
+
+def test_what_small_groups_leave_of_the_budget_goes_to_the_large_one(engine: Engine) -> None:
+    add(engine, *[job(tenant=f"small-{n}") for n in range(9)], *[job(tenant="large") for _ in range(200)])
+    found = groups(engine, budget=100)
+    assert (found["large", "", ""].due, found["large", "", ""].more) == (91, True)
+    assert {(found[f"small-{n}", "", ""].due, found[f"small-{n}", "", ""].more) for n in range(9)} == {(1, False)}
+
+
+def test_rows_on_offer_use_up_no_budget(engine: Engine) -> None:
+    add(engine, *[job(minutes=n) for n in range(40)])
+    offer(engine, most=30)
+    (group,) = groups(engine, budget=10).values()
+    assert (group.due, group.published) == (10, 30)
+
+
+@pytest.mark.parametrize(
+    ("change_", "due"),
+    [
+        pytest.param("SET strikes = 1", 1, id="one strike"),
+        pytest.param("SET strikes = 2", 0, id="a suspect, offered apart"),
+        pytest.param("SET expires_at = now() - interval '1 second'", 0, id="expired"),
+        pytest.param("SET expires_at = now() + interval '1 hour'", 1, id="expires later"),
+        pytest.param("SET run_at = now() + interval '1 hour'", 0, id="not due yet"),
+        pytest.param("SET published_until = now() + interval '1 hour'", 0, id="on offer"),
+        pytest.param("SET published_until = now() - interval '1 second'", 1, id="its offer lapsed"),
+    ],
+)
+def test_what_is_counted_as_due_is_what_can_be_offered(engine: Engine, change_: str, due: int) -> None:
+    add(engine)
+    change(engine, f"UPDATE jobs {change_}")
+    assert groups(engine)[GROUP].due == due
+    assert len(offer(engine)) == due
 
 
 def test_rows_are_offered_by_priority_then_due_time_then_age(engine: Engine) -> None:
@@ -80,7 +120,7 @@ def test_one_offer_lists_its_rows_in_that_order_too(engine: Engine) -> None:
 def test_an_offer_is_for_one_group_alone(engine: Engine) -> None:
     add(engine, job(tenant="a"), job(tenant="b"), job(tenant="a", batch="campaign:1"), job(tenant="a", route="n1"))
     assert len(offer(engine, ("a", "", ""))) == 1
-    assert groups(engine)["a", "", "n1"] == (1, 0)
+    assert counts(engine)["a", "", "n1"] == (1, 0)
 
 
 def test_an_offer_lapses_and_the_next_one_has_a_higher_number(engine: Engine) -> None:
@@ -122,8 +162,8 @@ def test_a_forgetful_redis_ends_every_offer_of_the_queues_served(engine: Engine)
     offer(engine, queue="other")
     with engine.begin() as connection:
         rows.lapse(connection, [QUEUE])
-    assert groups(engine) == {GROUP: (1, 0)}
-    assert groups(engine, queue="other") == {GROUP: (0, 1)}
+    assert counts(engine) == {GROUP: (1, 0)}
+    assert counts(engine, queue="other") == {GROUP: (0, 1)}
 
 
 def test_which_messages_still_mean_something(engine: Engine) -> None:
@@ -203,7 +243,7 @@ def test_due_rows_become_available_and_no_others(engine: Engine) -> None:
     change(engine, "UPDATE jobs SET state = 'retryable' WHERE id = :id", id=retried)
     move_clock(engine, "2 minutes")
     with engine.begin() as connection:
-        assert rows.promote(connection, [QUEUE]) == 2
+        assert rows.promote(connection, QUEUE, MANY) == 2
     assert states(engine) == {
         soon: "available", later: "scheduled", retried: "available", elsewhere: "scheduled"
     }  # fmt: skip
@@ -213,7 +253,7 @@ def test_promotion_is_bounded_and_takes_the_longest_due_first(engine: Engine) ->
     late, early = add(engine, *[NewJob("probe", QUEUE, run_at=NOW + timedelta(minutes=m)) for m in (9, 5)])
     move_clock(engine, "10 minutes")
     with engine.begin() as connection:
-        assert rows.promote(connection, [QUEUE], most=1) == 1
+        assert rows.promote(connection, QUEUE, most=1) == 1
     assert states(engine) == {late: "scheduled", early: "available"}
 
 
@@ -239,11 +279,18 @@ def test_every_queue_with_unfinished_jobs_is_known(engine: Engine) -> None:
         assert rows.queues(connection) == {"available", "executing", "retryable", "scheduled"}
 
 
-def test_executing_jobs_are_counted_by_group(engine: Engine) -> None:
-    add(engine, *[job(tenant=tenant) for tenant in "aab"])
+def test_what_is_past_the_relay_is_counted_by_queue_and_group(engine: Engine) -> None:
+    add(engine, *[job(tenant=tenant) for tenant in "aab"], NewJob("probe", "other"))
     start_worker(engine)
-    claim(engine, offer(engine, ("a", "", "")))
+    claim(engine, offer(engine, ("a", "", ""), most=1))
+    offer(engine, ("a", "", ""))
+    offer(engine, queue="other")
+    change(engine, "UPDATE jobs SET claimed_at = claimed_at - interval '1 minute'")
+    claim(engine, offer(engine, ("b", "", "")))
     with engine.connect() as connection:
-        (found,) = rows.executing(connection, QUEUE).items()
-    assert found[0] == ("a", "", "")
-    assert found[1].jobs == 2
+        found = census.pipefuls(connection)
+    assert {
+        (queue, key[0]): (pipeful.offered, pipeful.running, pipeful.fresh)
+        for queue, pipe in found.items()
+        for key, pipeful in pipe.items()
+    } == {(QUEUE, "a"): (1, 1, 0), (QUEUE, "b"): (0, 1, 1), ("other", "default"): (1, 0, 0)}

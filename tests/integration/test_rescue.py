@@ -148,6 +148,6 @@ def test_a_type_is_told_of_what_expired(engine: Engine) -> None:
     gone, other = add(engine, NewJob("probe", QUEUE, expires_at=past), NewJob("other", QUEUE, expires_at=past))
     with engine.begin() as connection:
         registry = Registry([JobType("probe", QUEUE, TYPE.perform, settle=note)])
-        assert expire(connection, registry, [QUEUE]) == 2
+        assert expire(connection, registry, [QUEUE], 500) == 2
     assert told == [(gone, "cancelled")]
     assert states(engine) == {gone: "cancelled", other: "cancelled"}

@@ -6,7 +6,7 @@ will permit in the next seconds, so that a limited node or tenant never fills th
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from postfleet_workers.relay.allocate import Key
+from postfleet_workers.relay.census import Pipeful
 from postfleet_workers.throttling.limiter import Limiter
 from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
 
@@ -107,6 +108,22 @@ def _node(name: str, spec: Mapping[str, Any], *, paused: bool) -> Node:
     return Node(node_limits(name, spec), sessions, frozenset(spec.get("tenants") or ()), paused)
 
 
+def asking(rules: Rules, pipes: Mapping[str, Mapping[Key, Pipeful]]) -> Counter[str]:
+    """By limit, the jobs of all queues that have still to ask it.
+
+    For a rate those on offer or just claimed (a bundle asks for all its permits at once), for a node's sessions every
+    executing one too.
+    """
+    found: Counter[str] = Counter()
+    for pipe in pipes.values():
+        for key, pipeful in pipe.items():
+            for limit in rules.limits(key):
+                found[limit.key] += pipeful.offered + pipeful.fresh
+            if node := rules.nodes.get(key[2]):
+                found[node.sessions.key] += pipeful.running - pipeful.fresh
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Permits:
     """What each limit lets through, less what is in the pipe: in the next seconds (`now`) and minute (`plan`)."""
@@ -129,8 +146,7 @@ def permits(
         limiter: answers for rates.
         limits: those of every group; duplicates are asked once.
         paces: seconds per job by the key of a node's sessions: a session lets `seconds / pace` jobs through.
-        in_pipe: by limit key, the jobs that have still to ask: for a rate those on offer or just claimed (a bundle asks
-            for all its permits at once), for sessions every executing one too.
+        in_pipe: by limit key, the jobs of any queue that have still to ask, see `asking`.
     """
     unique = {limit.key: limit for limit in limits}
     rates = [limit for limit in unique.values() if limit.key not in paces]

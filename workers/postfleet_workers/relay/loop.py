@@ -36,6 +36,9 @@ LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('postfleet.relay.' || 
 HUNGRY_SECONDS = 0.1  # between ticks while rows wait for a free slot
 RETRY_SECONDS = 1.0
 SWEEP_SECONDS = 1.0  # between looks for abandoned and expired jobs
+PROMOTE_LIMIT = 2000  # rows of a queue that become available in one tick
+EXPIRE_LIMIT = 1000  # jobs cancelled in one transaction
+EXPIRE_BATCHES = 5  # such transactions in one sweep
 
 
 class Every:
@@ -125,13 +128,19 @@ class Relay:
         poll = self._poll.due()
         if poll or not self._owned:
             self._look_around(connection)
-        with connection.begin():
-            rows.promote(connection, sorted(self._owned))
-        looks = self._publisher.publish(connection, self.urgent_first(self._owned), self._rules, self._live, full=poll)
+        queues = self.urgent_first(self._owned)
+        more_due = [queue for queue in queues if self._promote(connection, queue)]
+        looks = self._publisher.publish(connection, queues, self._rules, self._live, full=poll)
         if poll:
             self._publisher.report(connection, looks, self._rules)
             self._maintain(connection)
-        return any(look.hungry for look in looks)
+        return bool(more_due) or any(look.hungry for look in looks)
+
+    @staticmethod
+    def _promote(connection: Connection, queue: str) -> bool:
+        """Make due rows available; whether there may be more."""
+        with connection.begin():
+            return rows.promote(connection, queue, PROMOTE_LIMIT) == PROMOTE_LIMIT
 
     def _look_around(self, connection: Connection) -> None:
         with connection.begin():
@@ -162,8 +171,7 @@ class Relay:
                 care.look_after(connection, self._pipe, queue, live, self._settings.publication_seconds)
             self._pipe.forget_brokers(live, (self._pipe.server_time() - self._settings.lease_seconds) * 1000)
         if self._sweep.due():
-            with connection.begin():
-                expire(connection, self._registry, owned)
+            self._expire(connection, owned)
             # A relay that was cut off itself cannot tell the dead from the cut off: it waits one full lease.
             if clock.monotonic() - self._contact_since >= self._settings.lease_seconds:
                 with connection.begin():
@@ -171,6 +179,12 @@ class Relay:
         if self._forget.due():
             with connection.begin():
                 leases.forget(connection)
+
+    def _expire(self, connection: Connection, queues: list[str]) -> None:
+        for _ in range(EXPIRE_BATCHES):
+            with connection.begin():
+                if expire(connection, self._registry, queues, EXPIRE_LIMIT) < EXPIRE_LIMIT:
+                    return
 
     def _notice_a_pause(self) -> None:
         now = clock.monotonic()

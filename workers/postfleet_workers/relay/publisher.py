@@ -11,17 +11,19 @@ from sqlalchemy import Connection
 
 from postfleet_workers.jobs import Registry
 from postfleet_workers.leases import LiveWorker
-from postfleet_workers.relay import bundles, gate, record, rows
+from postfleet_workers.relay import bundles, census, gate, record, rows
 from postfleet_workers.relay.allocate import Demand, Key, allocate
+from postfleet_workers.relay.census import Group, Pipeful
 from postfleet_workers.relay.queue import Item, Pipe
 from postfleet_workers.relay.turns import Turns
 from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.limiter import Limiter
 
 FLOOR_SLOTS = 8  # bundles offered with no worker at all: enough for the first one to start on
-COUNT_LIMIT = 20_000  # rows counted per group at a poll; more replicas than pools have would be asked for beyond it
+COUNT_LIMIT = 20_000  # due rows counted per queue at a poll: more replicas than pools have would be asked for beyond it
+CLOSED_LIMIT = 2_000  # the same for what is paused, which nobody scales by
+LARGEST_BUNDLE = 50
 RECORD_TTL_SECONDS = 60
-IDLE = rows.Running()
 
 
 @dataclass(slots=True)
@@ -31,8 +33,8 @@ class Look:
     queue: str
     slots: int
     messages: int
-    groups: list[rows.Group] = field(default_factory=list)
-    executing: dict[Key, rows.Running] = field(default_factory=dict)
+    pipe: dict[Key, Pipeful] = field(default_factory=dict)
+    groups: list[Group] = field(default_factory=list)
     permits: gate.Permits = field(default_factory=lambda: gate.Permits({}, {}))
     published: dict[Key, int] = field(default_factory=dict)
     hungry: bool = False
@@ -58,18 +60,25 @@ class Publisher:
         *,
         full: bool,
     ) -> list[Look]:
-        """One tick over `queues`. `full` counts all groups for the record; otherwise only queues with free slots."""
+        """One tick over `queues`, most urgent first: it takes what limits permit before the others.
+
+        `full` counts for the record too, otherwise only what free slots can take.
+        """
         depths = self._pipe.depths(queues)
         looks = []
         for queue in queues:
             threads = sum(worker.threads for worker in live if queue in worker.queues)
             bound = max(FLOOR_SLOTS, int(threads * self._settings.pipe_bundles_per_thread))
-            look = Look(queue, bound - depths[queue], depths[queue])
-            if full or look.slots > 0:
-                self._publish(connection, look, rules, most=COUNT_LIMIT if full else min(COUNT_LIMIT, bound * 50))
-            else:
-                look.hungry = True  # a full pipe of short jobs is empty long before the next poll
-            looks.append(look)
+            # A full pipe of short jobs is empty long before the next poll.
+            looks.append(Look(queue, bound - depths[queue], depths[queue], hungry=True))
+        open_looks = [look for look in looks if full or look.slots > 0]
+        if open_looks:
+            with connection.begin():
+                pipes = census.pipefuls(connection)
+            asking = gate.asking(rules, pipes)
+            for look in open_looks:
+                look.pipe = pipes.get(look.queue, {})
+                self._publish(connection, look, rules, asking, full=full)
         return looks
 
     def report(self, connection: Connection, looks: Sequence[Look], rules: gate.Rules) -> None:
@@ -83,7 +92,7 @@ class Publisher:
                 queue=look.queue,
                 groups=look.groups,
                 published_now=look.published,
-                running=sum(running.jobs for running in look.executing.values()),
+                running=sum(pipeful.running for pipeful in look.pipe.values()),
                 messages=look.messages,
                 rules=rules,
                 permits=look.permits,
@@ -93,80 +102,88 @@ class Publisher:
             )
         self._pipe.report(records, RECORD_TTL_SECONDS)
 
-    def _publish(self, connection: Connection, look: Look, rules: gate.Rules, most: int) -> None:
+    def _publish(
+        self, connection: Connection, look: Look, rules: gate.Rules, asking: Counter[str], *, full: bool
+    ) -> None:
+        budget = COUNT_LIMIT if full else min(COUNT_LIMIT, look.slots * LARGEST_BUNDLE)
         with connection.begin():
-            look.groups = rows.groups(connection, look.queue, most)
-            look.executing = rows.executing(connection, look.queue)
-        open_groups = [group for group in look.groups if not rules.closed(look.queue, group.key)]
+            keys = census.keys(connection, look.queue)
+            closed = [key for key in keys if rules.closed(look.queue, key)]
+            open_keys = sorted({*keys}.difference(closed))
+            look.groups = census.count(connection, look.queue, open_keys, budget, look.pipe)
+            open_groups = list(look.groups)
+            if full:
+                look.groups += census.count(connection, look.queue, closed, CLOSED_LIMIT, look.pipe)
+        look.hungry = False
         if not open_groups:
             return
         paces = self._pipe.paces(sorted({_pace_key(group) for group in open_groups}))
-        look.permits = self._permits(look, open_groups, rules, paces)
-        if look.slots > 0:
-            self._fill(connection, look, rules, open_groups, paces)
+        look.permits = self._permits(open_groups, rules, paces, asking)
+        self._fill(connection, look, rules, open_groups, paces)
+        for key, published in look.published.items():
+            asking.update({limit.key: published for limit in rules.limits(key)})
         # What a pause holds back does not call for another look before the next poll.
-        look.hungry = any(group.due > look.published.get(group.key, 0) for group in open_groups)
+        look.hungry = any(group.more or group.due > look.published.get(group.key, 0) for group in open_groups)
 
     def _fill(
         self,
         connection: Connection,
         look: Look,
         rules: gate.Rules,
-        open_groups: Sequence[rows.Group],
+        open_groups: Sequence[Group],
         paces: dict[str, float],
     ) -> None:
-        sizes = {group.key: self._size(group, paces, look.slots) for group in open_groups}
-        demands = [
-            Demand(
-                group.key,
-                rules.weight(group.key[0]),
-                group.due,
-                group.published + look.executing.get(group.key, IDLE).jobs,
-                sizes[group.key],
-                tuple(limit.key for limit in rules.limits(group.key)),
-            )
-            for group in open_groups
-        ]
-        waiting = {group.key for group in look.groups}
-        demands += [
-            Demand(key, rules.weight(key[0]), due=0, in_pipe=running.jobs, bundle=max(sizes.values()))
-            for key, running in look.executing.items()
-            if key not in waiting
-        ]
-        takes = allocate(look.slots, demands, look.permits.now, self._turns[look.queue])
+        takes, sizes = self._takes(look, rules, open_groups, paces) if look.slots > 0 else ({}, {})
+        seconds = self._settings.publication_seconds
         messages: list[tuple[str, Sequence[Item]]] = []
         with connection.begin():
             for key, take in takes.items():
-                found = rows.publish(connection, look.queue, key, take, self._settings.publication_seconds)
+                found = rows.publish(connection, look.queue, key, take, seconds)
                 look.published[key] = len(found)
                 messages += self._bundles(found, sizes[key])
+            # At most one is on its way: a full pipe is no reason to let it wait.
             open_keys = [group.key for group in open_groups]
-            if suspect := rows.publish_suspect(connection, look.queue, open_keys, self._settings.publication_seconds):
+            if suspect := rows.publish_suspect(connection, look.queue, open_keys, seconds):
                 messages.append((suspect.type, [(suspect.id, suspect.publication)]))
         # Committed first: a row that was pushed but not committed would be claimed by nobody, and never again.
         self._pipe.push(look.queue, messages, int(self._pipe.server_time() * 1000))
         look.messages += len(messages)
 
+    def _takes(
+        self, look: Look, rules: gate.Rules, open_groups: Sequence[Group], paces: dict[str, float]
+    ) -> tuple[dict[Key, int], dict[Key, int]]:
+        sizes = {group.key: self._size(group, paces, look.slots) for group in open_groups}
+        demands = [
+            Demand(
+                group.key,
+                rules.weight(group.key[0]),
+                # Its share of the pipe must not hang on how far it was counted.
+                max(group.due, look.slots * sizes[group.key]) if group.more else group.due,
+                look.pipe.get(group.key, census.NONE).jobs,
+                sizes[group.key],
+                tuple(limit.key for limit in rules.limits(group.key)),
+            )
+            for group in open_groups
+        ]
+        demands += [
+            Demand(key, rules.weight(key[0]), due=0, in_pipe=pipeful.jobs, bundle=max(sizes.values()))
+            for key, pipeful in look.pipe.items()
+            if key not in sizes
+        ]
+        return allocate(look.slots, demands, look.permits.now, self._turns[look.queue]), sizes
+
     def _permits(
-        self, look: Look, groups: Sequence[rows.Group], rules: gate.Rules, paces: dict[str, float]
+        self, groups: Sequence[Group], rules: gate.Rules, paces: dict[str, float], asking: Counter[str]
     ) -> gate.Permits:
-        in_pipe: Counter[str] = Counter()
-        offered = {group.key: group.published for group in look.groups}
-        for key in {*offered, *look.executing}:
-            node = rules.nodes.get(key[2])
-            for limit in rules.limits(key):
-                in_pipe[limit.key] += offered.get(key, 0) + look.executing.get(key, IDLE).fresh
-            if node:
-                in_pipe[node.sessions.key] += look.executing.get(key, IDLE).jobs - look.executing.get(key, IDLE).fresh
         session_paces = {
             rules.nodes[group.key[2]].sessions.key: paces.get(_pace_key(group), 1.0)
             for group in groups
             if group.key[2] in rules.nodes
         }
         limits = [limit for group in groups for limit in rules.limits(group.key)]
-        return gate.permits(self._limiter, limits, session_paces, in_pipe)
+        return gate.permits(self._limiter, limits, session_paces, asking)
 
-    def _size(self, group: rows.Group, paces: dict[str, float], slots: int) -> int:
+    def _size(self, group: Group, paces: dict[str, float], slots: int) -> int:
         job_type = self._registry.find(group.type)
         route = _pace_key(group)
         size = bundles.size(
@@ -176,7 +193,7 @@ class Publisher:
             target_seconds=self._settings.bundle_target_seconds,
         )
         self._sizes[route] = size
-        return bundles.spread(size, due=group.due, slots=slots)
+        return size if group.more else bundles.spread(size, due=group.due, slots=slots)
 
     def _bundles(self, found: Sequence[rows.Published], size: int) -> list[tuple[str, Sequence[Item]]]:
         by_type: dict[str, list[Item]] = defaultdict(list)
@@ -190,5 +207,5 @@ class Publisher:
         return made
 
 
-def _pace_key(group: rows.Group) -> str:
+def _pace_key(group: Group) -> str:
     return f"{group.type}|{group.key[2]}"

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from postfleet_workers.relay.census import Group
 from postfleet_workers.relay.gate import Permits, Rules
-from postfleet_workers.relay.rows import Group
 
 
 def compose(
@@ -52,7 +52,7 @@ def compose(
     for group in groups:
         now = published_now.get(group.key, 0)
         on_offer += group.published + now
-        due = group.due - now
+        due = max(0, group.due - now)  # more may have been published than were counted
         if reason := rules.closed(queue, group.key):
             if due:
                 throttled[reason] += due

@@ -74,9 +74,12 @@ def _rescue_claim(
     return settled
 
 
-def expire(connection: Connection, registry: Registry, queues: list[str]) -> int:
-    """Cancel jobs that may not run any more, and let their types know. A type that raises keeps nobody else."""
-    jobs = rows.expire(connection, queues)
+def expire(connection: Connection, registry: Registry, queues: list[str], most: int) -> int:
+    """Cancel up to `most` jobs that may not run any more, and let their types know; how many.
+
+    A type that raises keeps nobody else.
+    """
+    jobs = rows.expire(connection, queues, most)
     for job_type in registry:
         own = [job for job in jobs if job.type == job_type.name]
         if not own or not job_type.settle:

@@ -1,4 +1,7 @@
-"""The relay's SQL: what is due, by group; publish some of it; who is past helping. Each statement is one question."""
+"""The relay's SQL: what falls due; publish some of it; who is past helping. Each statement is one question.
+
+What is due, by group, is counted in `census`.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,16 @@ from sqlalchemy import Connection, text
 from postfleet_workers.jobs import Job
 from postfleet_workers.ledger import COLUMNS, as_job
 from postfleet_workers.relay.allocate import Key
+from postfleet_workers.relay.census import DUE, columns
 
-# Due rows become available; the index by run_at makes this touch only what is due.
+# Every update of many rows locks them in a subselect that passes over what others hold: workers claim and settle in an
+# order of their own, and whoever waits for a lock while holding others can deadlock.
+
+# Due rows become available, queue by queue: the index then gives them in order, and no queue waits behind another's.
 PROMOTE = text("""
 UPDATE jobs SET state = 'available' WHERE id IN (
-    SELECT id FROM jobs WHERE state IN ('scheduled', 'retryable') AND queue = ANY(:queues)
+    SELECT id FROM jobs WHERE state IN ('scheduled', 'retryable') AND queue = :queue
       AND run_at <= postfleet_now() ORDER BY run_at LIMIT :most FOR UPDATE SKIP LOCKED)
-RETURNING queue
 """)
 
 # A loose index scan: one probe per queue, however many rows.
@@ -36,48 +42,23 @@ SELECT queue FROM q WHERE queue IS NOT NULL UNION SELECT queue FROM w WHERE queu
 UNION SELECT DISTINCT queue FROM jobs WHERE state = 'executing'
 """)
 
-# The groups (tenant, batch, route) of a queue, again by probes; of each, its most urgent rows up to a bound.
-GROUPS = text("""
-WITH RECURSIVE g AS (
-    (SELECT tenant, batch, route FROM jobs WHERE queue = :queue AND state = 'available'
-     ORDER BY tenant, batch, route LIMIT 1)
-    UNION ALL
-    SELECT n.tenant, n.batch, n.route FROM g CROSS JOIN LATERAL (
-        SELECT tenant, batch, route FROM jobs WHERE queue = :queue AND state = 'available'
-          AND (tenant, batch, route) > (g.tenant, g.batch, g.route)
-        ORDER BY tenant, batch, route LIMIT 1) n
-)
-SELECT g.tenant, g.batch, g.route, c.due, c.published, c.oldest, c.type
-FROM g CROSS JOIN LATERAL (
-    SELECT count(*) FILTER (WHERE NOT p) AS due, count(*) FILTER (WHERE p) AS published,
-           extract(epoch FROM postfleet_now() - min(run_at)) AS oldest, min(type) AS type
-    FROM (SELECT run_at, type, coalesce(published_until > postfleet_now(), false) AS p FROM jobs j
-          WHERE j.queue = :queue AND j.state = 'available' AND j.tenant = g.tenant AND j.batch = g.batch
-            AND j.route = g.route ORDER BY priority, run_at, id LIMIT :most) rows) c
-""")
-EXECUTING = text("""
-SELECT tenant, batch, route, count(*) AS jobs,
-       count(*) FILTER (WHERE claimed_at > postfleet_now() - interval '1 second') AS fresh
-FROM jobs WHERE state = 'executing' AND queue = :queue GROUP BY 1, 2, 3
-""")
 WAITING = text("""
 SELECT count(*) AS jobs, extract(epoch FROM min(run_at)) AS next_run_at FROM (
     SELECT run_at FROM jobs WHERE queue = :queue AND state IN ('scheduled', 'retryable') ORDER BY run_at LIMIT :most) w
 """)
 
 # Publishing is a lease: the row stays available, offered to one message until `published_until`.
-PUBLISH = text("""
+PUBLISH = text(f"""
 WITH picked AS (
     SELECT id FROM jobs WHERE queue = :queue AND state = 'available' AND tenant = :tenant AND batch = :batch
-      AND route = :route AND (published_until IS NULL OR published_until <= postfleet_now()) AND strikes < 2
-      AND (expires_at IS NULL OR expires_at > postfleet_now())
+      AND route = :route AND {DUE}
     ORDER BY priority, run_at, id LIMIT :most FOR UPDATE SKIP LOCKED
 )
 UPDATE jobs j SET publication = j.publication + 1,
     published_until = postfleet_now() + make_interval(secs => :seconds)
 FROM picked WHERE j.id = picked.id
 RETURNING j.id, j.publication, j.type, j.priority, j.run_at
-""")
+""")  # noqa: S608 - DUE is a constant
 
 # A job that saw two workers die is published alone, one at a time, so that the third death names the culprit.
 PUBLISH_SUSPECT = text("""
@@ -94,9 +75,11 @@ RETURNING j.id, j.publication, j.type, j.priority, j.run_at
 """)
 
 EXTEND = text("""
-UPDATE jobs j SET published_until = postfleet_now() + make_interval(secs => :seconds)
-FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS m(id, publication)
-WHERE j.id = m.id AND j.publication = m.publication AND j.state = 'available' AND j.published_until IS NOT NULL
+UPDATE jobs SET published_until = postfleet_now() + make_interval(secs => :seconds) WHERE id IN (
+    SELECT j.id FROM jobs j
+    JOIN unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS m(id, publication)
+      ON j.id = m.id AND j.publication = m.publication
+    WHERE j.state = 'available' AND j.published_until IS NOT NULL FOR UPDATE OF j SKIP LOCKED)
 """)
 OFFERED = text("""
 SELECT j.id, j.publication FROM jobs j
@@ -105,8 +88,9 @@ JOIN unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS m(id, p
 WHERE j.state = 'executing' OR j.state = 'available' AND j.published_until IS NOT NULL
 """)
 LAPSE = text("""
-UPDATE jobs SET published_until = NULL WHERE queue = ANY(:queues) AND state = 'available'
-  AND published_until IS NOT NULL
+UPDATE jobs SET published_until = NULL WHERE id IN (
+    SELECT id FROM jobs WHERE queue = ANY(:queues) AND state = 'available' AND published_until IS NOT NULL
+    FOR UPDATE SKIP LOCKED)
 """)
 
 # Whose worker is gone, or which run past their type's limit although it lives.
@@ -124,28 +108,10 @@ EXPIRED = text(f"""
 UPDATE jobs j SET state = 'cancelled', finished_at = postfleet_now(), last_error = 'expired before it could run',
     published_until = NULL
 WHERE j.id IN (SELECT id FROM jobs WHERE expires_at <= postfleet_now() AND queue = ANY(:queues)
-                 AND state IN ('scheduled', 'available', 'retryable') LIMIT :most FOR UPDATE SKIP LOCKED)
+                 AND state IN ('scheduled', 'available', 'retryable')
+               ORDER BY expires_at LIMIT :most FOR UPDATE SKIP LOCKED)
 RETURNING {COLUMNS}
 """)  # noqa: S608 - COLUMNS is a constant
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Rows of one (tenant, batch, route): `due` ones, those on offer, age of the oldest, one of their types."""
-
-    key: Key
-    due: int
-    published: int
-    oldest_seconds: float
-    type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Running:
-    """Claimed jobs of a group; `fresh` ones were claimed within a second and may not have asked for permits yet."""
-
-    jobs: int = 0
-    fresh: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,26 +132,14 @@ class Abandoned:
     dead: bool
 
 
-def promote(connection: Connection, queues: Sequence[str], most: int = 5000) -> int:
-    """Make due rows available; how many."""
-    return len(connection.execute(PROMOTE, {"queues": list(queues), "most": most}).all())
+def promote(connection: Connection, queue: str, most: int) -> int:
+    """Make up to `most` due rows available, the longest due first; how many."""
+    return connection.execute(PROMOTE, {"queue": queue, "most": most}).rowcount
 
 
 def queues(connection: Connection) -> set[str]:
     """Every queue with unfinished jobs."""
     return {row.queue for row in connection.execute(QUEUES)}
-
-
-def groups(connection: Connection, queue: str, most: int) -> list[Group]:
-    """The queue's groups with available rows; counts are bounded by `most` for each."""
-    rows = connection.execute(GROUPS, {"queue": queue, "most": most})
-    return [Group((r.tenant, r.batch, r.route), r.due, r.published, float(r.oldest or 0), r.type) for r in rows]
-
-
-def executing(connection: Connection, queue: str) -> dict[Key, Running]:
-    """Claimed jobs by group."""
-    rows = connection.execute(EXECUTING, {"queue": queue})
-    return {(r.tenant, r.batch, r.route): Running(r.jobs, r.fresh) for r in rows}
 
 
 def waiting(connection: Connection, queue: str, most: int) -> tuple[int, float | None]:
@@ -204,8 +158,7 @@ def publish(connection: Connection, queue: str, key: Key, most: int, seconds: fl
 
 def publish_suspect(connection: Connection, queue: str, keys: Sequence[Key], seconds: float) -> Published | None:
     """Offer one job of these groups that is suspected of killing workers, if none of the queue is on its way."""
-    tenants, batches, routes = ([key[n] for key in keys] for n in range(3))
-    given = {"queue": queue, "tenants": tenants, "batches": batches, "routes": routes, "seconds": seconds}
+    given = {"queue": queue, **columns(keys), "seconds": seconds}
     row = connection.execute(PUBLISH_SUSPECT, given).one_or_none()
     return None if row is None else Published(row.id, row.publication, row.type)
 
@@ -234,8 +187,8 @@ def abandoned(
     return [Abandoned(Job(*tuple(r)[:-2]), r.claimed_by, r.dead) for r in found]
 
 
-def expire(connection: Connection, queues: Sequence[str], most: int = 500) -> list[Job]:
-    """Cancel what may not run any more."""
+def expire(connection: Connection, queues: Sequence[str], most: int) -> list[Job]:
+    """Cancel up to `most` jobs that may not run any more."""
     return [as_job(row) for row in connection.execute(EXPIRED, {"queues": list(queues), "most": most})]
 
 

@@ -36,10 +36,11 @@ class Job(Base):
     __table_args__ = (
         CheckConstraint(f"state IN ({STATES})", "state"),
         CheckConstraint("max_attempts > 0", "max_attempts"),
-        # What the relay walks: groups (tenant, batch, route) of a queue, then the most urgent row of one.
+        # What the relay walks: groups (tenant, batch, route) of a queue, then the most urgent rows of one, which it
+        # counts from the index alone.
         Index(
             "ix_jobs_available", "queue", "tenant", "batch", "route", "priority", "run_at", "id",
-            postgresql_where=text("state = 'available'"),
+            postgresql_include=["published_until", "strikes", "expires_at"], postgresql_where=text("state = 'available'"),
         ),
         # What falls due next.
         Index("ix_jobs_waiting", "queue", "run_at", postgresql_where=text("state IN ('scheduled', 'retryable')")),

@@ -56,8 +56,10 @@ CREATE TABLE jobs (
     created_at      timestamptz NOT NULL DEFAULT now(),
     finished_at     timestamptz
 );
--- What the relay walks: groups (tenant, batch, route) of a queue, then the most urgent row of one.
-CREATE INDEX ix_jobs_available ON jobs (queue, tenant, batch, route, priority, run_at, id) WHERE state = 'available';
+-- What the relay walks: groups (tenant, batch, route) of a queue, then the most urgent rows of one, which it counts from
+-- the index alone.
+CREATE INDEX ix_jobs_available ON jobs (queue, tenant, batch, route, priority, run_at, id)
+    INCLUDE (published_until, strikes, expires_at) WHERE state = 'available';
 CREATE INDEX ix_jobs_waiting ON jobs (queue, run_at) WHERE state IN ('scheduled', 'retryable');
 CREATE INDEX ix_jobs_published ON jobs (queue, published_until) WHERE state = 'available' AND published_until IS NOT NULL;
 CREATE INDEX ix_jobs_executing ON jobs (claimed_by) WHERE state = 'executing';
