@@ -21,11 +21,11 @@ def pipe(redis_client: redis.Redis) -> Pipe:
     return Pipe(redis_client)
 
 
-def publish(engine: Engine, pipe: Pipe, count: int = 1) -> list[tuple[int, int]]:
+def publish(engine: Engine, pipe: Pipe, count: int = 1, *, seconds_ago: float = 0.0) -> list[tuple[int, int]]:
     """Offer jobs, each in a message of its own."""
     add(engine, *[NewJob("probe", QUEUE)] * count)
     items = offer(engine, most=count)
-    pipe.push(QUEUE, [("probe", [item]) for item in items], 0)
+    pipe.push(QUEUE, [("probe", [item]) for item in items], int((pipe.server_time() - seconds_ago) * 1000))
     return items
 
 
@@ -46,11 +46,17 @@ def left(pipe: Pipe) -> list[int]:
     return sorted(message.items[0][0] for message in pipe.messages(QUEUE))
 
 
-@pytest.mark.parametrize("fetched", [False, True], ids=["waits", "fetched by a live worker"])
+@pytest.mark.parametrize(
+    ("fetched", "seconds_ago"),
+    [
+        pytest.param(False, 3600, id="waits, however long"),
+        pytest.param(True, 2 * SECONDS - 10, id="fetched by a live worker"),
+    ],
+)
 def test_a_message_that_may_still_run_keeps_its_rows_on_offer(
-    engine: Engine, pipe: Pipe, redis_client: redis.Redis, fetched: bool
+    engine: Engine, pipe: Pipe, redis_client: redis.Redis, fetched: bool, seconds_ago: float
 ) -> None:
-    ((job_id, _),) = publish(engine, pipe)
+    ((job_id, _),) = publish(engine, pipe, seconds_ago=seconds_ago)
     if fetched:
         fetch(redis_client, "alive")
     move_clock(engine, "29 seconds")
@@ -60,6 +66,33 @@ def test_a_message_that_may_still_run_keeps_its_rows_on_offer(
     move_clock(engine, "58 seconds")
     assert offer(engine) == [], "still on offer to the same message"
     assert left(pipe) == [job_id]
+
+
+def test_a_message_that_a_live_worker_fetched_and_lost_goes_and_its_rows_are_published_again(
+    engine: Engine, pipe: Pipe, redis_client: redis.Redis
+) -> None:
+    ((job_id, publication),) = publish(engine, pipe, seconds_ago=2 * SECONDS + 1)
+    fetch(redis_client, "alive")
+    look_after(engine, pipe, "alive")
+    assert left(pipe) == []
+    assert offer(engine) == [(job_id, publication + 1)]
+    start_worker(engine, "alive")
+    assert claim(engine, [(job_id, publication)], "alive") == [], "should it turn up after all"
+
+
+def test_a_message_whose_job_runs_long_stays_and_holds_the_rest_of_its_bundle_no_longer(
+    engine: Engine, pipe: Pipe, redis_client: redis.Redis
+) -> None:
+    add(engine, *[NewJob("probe", QUEUE)] * 2)
+    runs, left_over = items = offer(engine)
+    pipe.push(QUEUE, [("probe", items)], int((pipe.server_time() - 3600) * 1000))
+    fetch(redis_client, "w")
+    start_worker(engine, "w", seconds=3600)
+    claim(engine, [runs])
+    look_after(engine, pipe, "w")
+    assert left(pipe) == [runs[0]]
+    move_clock(engine, "31 seconds")
+    assert [job_id for job_id, _ in offer(engine)] == [left_over[0]]
 
 
 def test_a_message_of_a_dead_worker_goes_and_its_rows_are_free_at_once(

@@ -176,7 +176,7 @@ def test_which_messages_still_mean_something(engine: Engine) -> None:
     asked = [*items.items(), (never, 0), (offered, items[offered] - 1), (10**9, 1)]
     with engine.connect() as connection:
         meant = rows.offered(connection, asked)
-    assert meant == {(offered, items[offered]), (executing, items[executing])}
+    assert meant == {(offered, items[offered]): False, (executing, items[executing]): True}
 
 
 SUSPECTS = "UPDATE jobs SET strikes = 2 WHERE id = ANY(:ids)"

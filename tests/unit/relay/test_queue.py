@@ -20,7 +20,7 @@ JSON = st.recursive(
 @given(ITEMS, st.text(min_size=1), st.integers(0, 2**53))
 def test_a_message_carries_its_pairs_and_nothing_else(items: list[tuple[int, int]], queue: str, now_ms: int) -> None:
     message_id, data = encode(queue, "email.send", items, now_ms)
-    assert decode(data) == tuple(items)
+    assert decode(data) == (tuple(items), now_ms)
     message = json.loads(data)
     assert (message["queue_name"], message["actor_name"], message["message_timestamp"]) == (queue, "email.send", now_ms)
     assert message["message_id"] == message["options"]["redis_message_id"] == message_id
@@ -39,24 +39,30 @@ def test_every_message_has_an_id_of_its_own() -> None:
         pytest.param("[]", id="a list"),
         pytest.param("null", id="null"),
         pytest.param("{}", id="no args"),
-        pytest.param('{"args": []}', id="no first argument"),
-        pytest.param('{"args": ["text"]}', id="text"),
-        pytest.param('{"args": [7]}', id="a number"),
-        pytest.param('{"args": [{"a": 1}]}', id="an object"),
-        pytest.param('{"args": [[1, 2]]}', id="numbers, not pairs"),
-        pytest.param('{"args": [[[1, 2, 3]]]}', id="triples"),
-        pytest.param('{"args": [[[1, "x"]]]}', id="text for a number"),
-        pytest.param('{"args": [[[1, Infinity]]]}', id="infinity"),
-        pytest.param('{"args": [[[1, NaN]]]}', id="not a number"),
-        pytest.param('{"args": [[[9223372036854775808, 1]]]}', id="an id beyond bigint"),
-        pytest.param('{"args": [[[1, 2147483648]]]}', id="a publication beyond integer"),
+        pytest.param('{"args": [], "message_timestamp": 0}', id="no first argument"),
+        pytest.param('{"args": ["text"], "message_timestamp": 0}', id="text"),
+        pytest.param('{"args": [7], "message_timestamp": 0}', id="a number"),
+        pytest.param('{"args": [{"a": 1}], "message_timestamp": 0}', id="an object"),
+        pytest.param('{"args": [[1, 2]], "message_timestamp": 0}', id="numbers, not pairs"),
+        pytest.param('{"args": [[[1, 2, 3]]], "message_timestamp": 0}', id="triples"),
+        pytest.param('{"args": [[[1, "x"]]], "message_timestamp": 0}', id="text for a number"),
+        pytest.param('{"args": [[[1, Infinity]]], "message_timestamp": 0}', id="infinity"),
+        pytest.param('{"args": [[[1, NaN]]], "message_timestamp": 0}', id="not a number"),
+        pytest.param('{"args": [[[1, 1]]]}', id="no time"),
+        pytest.param('{"args": [[[1, 1]]], "message_timestamp": []}', id="a list for a time"),
+        pytest.param('{"args": [[[9223372036854775808, 1]]], "message_timestamp": 0}', id="an id beyond bigint"),
+        pytest.param('{"args": [[[1, 2147483648]]], "message_timestamp": 0}', id="a publication beyond integer"),
     ],
 )
 def test_a_message_that_is_not_ours_offers_nothing(data: str) -> None:
-    assert decode(data) == ()
+    assert decode(data)[0] == ()
 
 
 @given(JSON)
 def test_no_foreign_message_can_stop_the_relay(value: object) -> None:
-    for data in (json.dumps(value), json.dumps({"args": [value]})):
-        assert all(0 <= job < 2**63 and 0 <= publication < 2**31 for job, publication in decode(data))
+    for data in (
+        json.dumps(value),
+        json.dumps({"args": [value], "message_timestamp": 0}),
+        json.dumps({"args": [[[1, 1]]], "message_timestamp": value}),
+    ):
+        assert all(0 <= job < 2**63 and 0 <= publication < 2**31 for job, publication in decode(data)[0])

@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import structlog
 from sqlalchemy import Connection
 
 from postfleet_workers.relay import rows
-from postfleet_workers.relay.queue import Message, Pipe
+from postfleet_workers.relay.queue import Item, Message, Pipe
 
 log = structlog.get_logger(__name__)
+FETCHED_PUBLICATIONS = 2  # publishing leases within which a worker claims what it has fetched
 
 
 def look_after(connection: Connection, pipe: Pipe, queue: str, live: set[str], seconds: float) -> None:
     """One pass over the queue's messages.
 
-    A message that waits in the list, or that a live worker has fetched, keeps its rows on offer for `seconds` more.
-    Messages of dead workers, orphans and messages whose rows have moved on are deleted; rows that a deleted message
-    offered may be published again at once.
+    A message that waits in the list keeps its rows on offer for `seconds` more. So does one that a live worker has
+    fetched, but only while it is young: the worker may have lost it, an answer that never arrived, a consumer that
+    began anew, and would then never run it. One whose jobs execute stays until their worker is done with it.
+    Messages that nobody will run and messages whose rows have moved on are deleted; rows that a deleted message offered
+    may be published again at once.
     """
     pipe.bury(queue)
     messages = pipe.messages(queue)
     if not messages:
         return
+    since_ms = (pipe.server_time() - FETCHED_PUBLICATIONS * seconds) * 1000
     items = [item for message in messages for item in message.items]
     with connection.begin():
         meant = rows.offered(connection, items)
-    kept, dropped = sort(messages, meant, live)
+    kept, dropped = sort(messages, meant, live, since_ms)
     pipe.drop(queue, dropped)
     with connection.begin():
-        rows.extend(connection, [item for message in kept for item in message.items], seconds)
-        rows.extend(connection, [item for message in dropped for item in message.items], 0.0)
+        rows.extend(
+            connection, [item for m in kept if m.waiting or m.pushed_ms >= since_ms for item in m.items], seconds
+        )
+        rows.extend(connection, [item for m in dropped for item in m.items], 0.0)
     if dropped:
         log.info("messages_dropped", queue=queue, messages=len(dropped))
 
 
-def sort(messages: list[Message], meant: set[tuple[int, int]], live: set[str]) -> tuple[list[Message], list[Message]]:
-    """Messages to keep and messages to delete. Pure."""
+def sort(
+    messages: Sequence[Message], meant: Mapping[Item, bool], live: set[str], since_ms: float
+) -> tuple[list[Message], list[Message]]:
+    """Messages to keep and messages to delete. Pure.
+
+    Args:
+        messages: all of a queue.
+        meant: items that still mean something, and whether they execute.
+        live: brokers of live workers.
+        since_ms: a fetched message that was pushed before and whose jobs do not execute is lost.
+    """
     kept: list[Message] = []
     dropped: list[Message] = []
     for message in messages:
-        in_reach = message.waiting or (message.broker is not None and message.broker in live)
-        keep = in_reach and any(item in meant for item in message.items)
-        (kept if keep else dropped).append(message)
+        states = [meant[item] for item in message.items if item in meant]
+        in_reach = message.waiting or (
+            message.broker is not None and message.broker in live and (message.pushed_ms >= since_ms or any(states))
+        )
+        (kept if states and in_reach else dropped).append(message)
     return kept, dropped

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
@@ -26,12 +26,14 @@ class Message:
     """A bundle on its way: Dramatiq's id of it, the (job id, publication) pairs, and where it is.
 
     `waiting`: in the list; else `broker` is the process that fetched it, or None for an orphan that nobody will run.
+    `pushed_ms`: when, on Redis' clock (epoch).
     """
 
     id: str
     items: tuple[Item, ...]
     waiting: bool
     broker: str | None
+    pushed_ms: float = field(default=0.0, compare=False)
 
 
 def encode(queue: str, actor: str, items: Sequence[Item], now_ms: int) -> tuple[str, str]:
@@ -49,17 +51,19 @@ def encode(queue: str, actor: str, items: Sequence[Item], now_ms: int) -> tuple[
     return message_id, json.dumps(message, separators=(",", ":"))
 
 
-def decode(data: str) -> tuple[Item, ...]:
-    """The (job id, publication) pairs of a message; none for a message that is not ours.
+def decode(data: str) -> tuple[tuple[Item, ...], float]:
+    """The (job id, publication) pairs of a message and when it was pushed; no pairs for a message that is not ours.
 
     Numbers that no row can have are not ours either: PostgreSQL would refuse the whole question they are part of.
     """
     try:
-        items = tuple((int(job), int(publication)) for job, publication in json.loads(data)["args"][0])
+        message = json.loads(data)
+        items = tuple((int(job), int(publication)) for job, publication in message["args"][0])
+        pushed_ms = float(message["message_timestamp"])
     except (KeyError, IndexError, TypeError, ValueError, OverflowError):
-        return ()
+        return (), 0.0
     ours = all(0 <= job < 2**63 and 0 <= publication < 2**31 for job, publication in items)
-    return items if ours else ()
+    return items if ours else (), pushed_ms
 
 
 class Pipe:
@@ -105,7 +109,11 @@ class Pipe:
             stored, listed, *fetched = pipe.execute()
         holder = {mid: broker for broker, mids in zip(brokers, fetched, strict=True) for mid in mids}
         waiting = set(listed)
-        return [Message(mid, decode(data), mid in waiting, holder.get(mid)) for mid, data in stored.items()]
+        found = []
+        for mid, data in stored.items():
+            items, pushed_ms = decode(data)
+            found.append(Message(mid, items, mid in waiting, holder.get(mid), pushed_ms))
+        return found
 
     def drop(self, queue: str, messages: Sequence[Message]) -> None:
         """Delete messages wherever they are; the rows are the truth."""

@@ -82,7 +82,7 @@ UPDATE jobs SET published_until = postfleet_now() + make_interval(secs => :secon
     WHERE j.state = 'available' AND j.published_until IS NOT NULL FOR UPDATE OF j SKIP LOCKED)
 """)
 OFFERED = text("""
-SELECT j.id, j.publication FROM jobs j
+SELECT j.id, j.publication, j.state = 'executing' AS executing FROM jobs j
 JOIN unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS m(id, publication)
   ON j.id = m.id AND j.publication = m.publication
 WHERE j.state = 'executing' OR j.state = 'available' AND j.published_until IS NOT NULL
@@ -168,9 +168,9 @@ def extend(connection: Connection, items: Sequence[tuple[int, int]], seconds: fl
     connection.execute(EXTEND, {**_split(items), "seconds": seconds})
 
 
-def offered(connection: Connection, items: Sequence[tuple[int, int]]) -> set[tuple[int, int]]:
-    """Which (id, publication) still mean something: on offer or executing."""
-    return {(row.id, row.publication) for row in connection.execute(OFFERED, _split(items))}
+def offered(connection: Connection, items: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bool]:
+    """Which (id, publication) still mean something, on offer or executing; and whether they execute."""
+    return {(row.id, row.publication): row.executing for row in connection.execute(OFFERED, _split(items))}
 
 
 def lapse(connection: Connection, queues: Sequence[str]) -> None:
