@@ -338,13 +338,13 @@ def test_a_mail_that_cannot_be_made_fails_alone(bench: Bench, lab: Lab) -> None:
 
 
 def test_a_spent_limit_hands_back_the_rest_and_names_itself(bench: Bench, lab: Lab) -> None:
-    bench.node(lab.port, perMinute=100)
+    bench.node(lab.port, perHour=100)  # so slow that no permit comes due while the test runs
     bench.enqueue(*(f"u{i}@b.example" for i in range(10)))
     found = bench.run()
     sent = len(lab.accepted)
     assert sent == 1  # a fresh bucket has no burst
     assert [type(o) for o in found] == [Done] * sent + [HandBack] * (10 - sent)
-    assert {o.reason for o in found if isinstance(o, HandBack)} == {f"held by node {NODE} per_minute"}
+    assert {o.reason for o in found if isinstance(o, HandBack)} == {f"held by node {NODE} per_hour"}
     assert bench.statuses() == ["sent"] * sent + ["queued"] * (10 - sent)
     assert {(job["state"], job["attempt"]) for job in bench.jobs()[sent:]} == {("available", 0)}
 
