@@ -143,6 +143,13 @@ def test_every_tenant_gets_its_turn_though_there_are_more_than_slots(engine: Eng
         pytest.param("INSERT INTO tenants (name, paused) VALUES ('acme', true)", "tenant acme paused", id="tenant"),
         pytest.param("UPDATE sending_nodes SET paused = true", "node n1 paused", id="node"),
         pytest.param("DELETE FROM sending_nodes", "node n1 unknown", id="node gone"),
+        pytest.param("UPDATE sending_nodes SET spec = '[]'", "node n1 has an invalid spec", id="node of no sense"),
+        pytest.param(
+            "ALTER TABLE tenants DROP CONSTRAINT ck_tenants_weight;"
+            "INSERT INTO tenants (name, weight) VALUES ('acme', 0)",
+            "tenant acme has an invalid row",
+            id="tenant of no sense",
+        ),
     ],
 )
 def test_what_is_paused_stays_out_of_the_pipe_and_hurries_nobody(

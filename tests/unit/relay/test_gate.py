@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from postfleet_workers.epoch import MemoryEpoch
+from postfleet_workers.relay import gate
 from postfleet_workers.relay.allocate import Key
-from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant, permits
+from postfleet_workers.relay.census import Pipeful
+from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant, asking, permits
 from postfleet_workers.throttling.limiter import Admission
 from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
 from postfleet_workers.throttling.memory import MemoryLimiter
@@ -41,6 +45,18 @@ def node(*, paused: bool = False, tenants: frozenset[str] = frozenset()) -> Node
         pytest.param(Rules(), ("acme", "", "n1"), "node n1 unknown", id="a node that is not mirrored yet"),
         pytest.param(Rules(nodes={"n1": node(paused=True)}), ("acme", "", "n1"), "node n1 paused", id="node"),
         pytest.param(
+            Rules({"acme": Tenant(invalid="weight 0")}),
+            ("acme", "", ""),
+            "tenant acme has an invalid row",
+            id="tenant's row",
+        ),
+        pytest.param(
+            Rules(nodes={"n1": gate.node("n1", {"limits": {"perMinute": 0}}, paused=False)}),
+            ("acme", "", "n1"),
+            "node n1 has an invalid spec",
+            id="node's spec",
+        ),
+        pytest.param(
             Rules(nodes={"n1": node(tenants=frozenset({"other"}))}),
             ("acme", "", "n1"),
             "node n1 not open to tenant acme",
@@ -59,6 +75,49 @@ def node(*, paused: bool = False, tenants: frozenset[str] = frozenset()) -> Node
 )
 def test_a_group_is_closed_for_a_reason_that_a_person_understands(rules: Rules, key: Key, reason: str | None) -> None:
     assert rules.closed("bulk", key) == reason
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param(None, id="nothing"),
+        pytest.param([], id="a list"),
+        pytest.param("perMinute: 5", id="text"),
+        pytest.param({"limits": [1]}, id="a list of limits"),
+        pytest.param({"limits": {"perMinute": 0}}, id="none a minute"),
+        pytest.param({"limits": {"perDay": -5}}, id="less than none a day"),
+        pytest.param({"limits": {"perHour": "many"}}, id="text for a number"),
+        pytest.param({"limits": {"perHour": [5]}}, id="a list for a number"),
+        pytest.param({"limits": {"maxConnections": 0}}, id="no connection"),
+        pytest.param({"limits": {"maxConnections": "x"}}, id="text for connections"),
+        pytest.param({"tenants": "acme"}, id="a name for a list of names"),
+        pytest.param({"tenants": [{}]}, id="a list of something else"),
+    ],
+)
+def test_a_node_whose_spec_makes_no_sense_is_closed_and_says_why(spec: object) -> None:
+    found = gate.node("n1", spec, paused=False)
+    assert found.invalid
+    assert Rules(nodes={"n1": found}).invalid() == {"node n1": found.invalid}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["limits", "tenants", "perMinute", "maxConnections"]), inner, max_size=3)
+    ),
+)
+
+
+@given(JSON)
+def test_no_spec_can_stop_the_relay(spec: object) -> None:
+    gate.node("n1", spec, paused=False)
+
+
+@pytest.mark.parametrize("spec", [{}, {"limits": None, "tenants": None}, {"limits": {"perMinute": None}}])
+def test_what_a_spec_leaves_out_is_unlimited(spec: object) -> None:
+    found = gate.node("n1", spec, paused=False)
+    assert (found.invalid, found.limits, found.sessions.count, found.tenants) == ("", (), 20, frozenset())
 
 
 RULES = Rules({"acme": Tenant(3, PER_DAY)}, {"n1": node()})
@@ -80,6 +139,15 @@ def test_which_limits_count_a_group(key: Key, limits: tuple[Limit, ...]) -> None
 @pytest.mark.parametrize(("tenant", "weight"), [("acme", 3), ("unknown", 1)])
 def test_a_tenants_weight(tenant: str, weight: int) -> None:
     assert RULES.weight(tenant) == weight
+
+
+def test_what_has_still_to_ask_a_limit_is_counted_over_all_queues() -> None:
+    minute, day = PER_MINUTE[0].key, PER_DAY[0].key
+    pipes = {
+        "priority-high": {("acme", "", "n1"): Pipeful(offered=3, running=10, fresh=4)},
+        "bulk": {("other", "", "n1"): Pipeful(offered=5), ("acme", "", ""): Pipeful(offered=100)},
+    }
+    assert asking(RULES, pipes) == {minute: 12, day: 7, SESSIONS.key: 18}
 
 
 class Clock:

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
+from postfleet_workers.errors import InputError
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Pipeful
 from postfleet_workers.throttling.limiter import Limiter
@@ -30,21 +31,31 @@ PLENTY = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A row of `tenants`, as far as limits go."""
+    """A row of `tenants`, as far as limits go. `invalid`: why it makes no sense; then nothing of it goes out."""
 
     weight: int = 1
     limits: tuple[Limit, ...] = ()
     paused: bool = False
+    invalid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A sending node, as far as limits go. `sessions`: its maxConnections. `tenants` empty: open to all."""
+    """A sending node, as far as limits go.
+
+    Attributes:
+        limits: its rates.
+        sessions: its maxConnections.
+        tenants: to whom it is open; empty: to all.
+        paused: nothing goes out.
+        invalid: why its spec makes no sense; then nothing goes out either.
+    """
 
     limits: tuple[Limit, ...]
     sessions: Limit
     tenants: frozenset[str]
     paused: bool
+    invalid: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +78,8 @@ class Rules:
             return f"queue {queue} paused"
         if self.tenants.get(tenant, Tenant()).paused:
             return f"tenant {tenant} paused"
+        if self.tenants.get(tenant, Tenant()).invalid:
+            return f"tenant {tenant} has an invalid row"
         if batch and batch in self.held_batches:
             return f"{batch.replace(':', ' ')} paused"
         if not route:
@@ -76,6 +89,8 @@ class Rules:
             return f"node {route} unknown"
         if node.paused:
             return f"node {route} paused"
+        if node.invalid:
+            return f"node {route} has an invalid spec"
         if node.tenants and tenant not in node.tenants:
             return f"node {route} not open to tenant {tenant}"
         return None
@@ -88,24 +103,52 @@ class Rules:
         node = self.nodes[route]
         return (*node.limits, node.sessions, *self.tenants.get(tenant, Tenant()).limits)
 
+    def invalid(self) -> dict[str, str]:
+        """What makes no sense, by `tenant <name>` and `node <name>`, and why."""
+        tenants = {f"tenant {name}": tenant.invalid for name, tenant in self.tenants.items() if tenant.invalid}
+        return tenants | {f"node {name}": node.invalid for name, node in self.nodes.items() if node.invalid}
+
 
 def read(connection: Connection) -> Rules:
-    """Read the rules from PostgreSQL."""
-    tenants = {
-        r.name: Tenant(r.weight, tenant_limits(r.name, r.per_minute, r.per_day), r.paused)
-        for r in connection.execute(TENANTS)
-    }
-    nodes = {r.name: _node(r.name, r.spec, paused=r.paused) for r in connection.execute(NODES)}
+    """Read the rules from PostgreSQL. A row that makes no sense closes its tenant or node, and nobody else's."""
+    tenants = {row.name: _tenant(row) for row in connection.execute(TENANTS)}
+    nodes = {row.name: node(row.name, row.spec, paused=row.paused) for row in connection.execute(NODES)}
     holds: dict[str, set[str]] = defaultdict(set)
     for row in connection.execute(HOLDS):
         holds[row.kind].add(row.key)
     return Rules(tenants, nodes, frozenset(holds["batch"]), frozenset(holds["queue"]))
 
 
-def _node(name: str, spec: Mapping[str, Any], *, paused: bool) -> Node:
-    connections = int((spec.get("limits") or {}).get("maxConnections") or 20)
-    sessions = Limit(f"sessions:{name}", f"node {name} maxConnections", connections, 1.0)
-    return Node(node_limits(name, spec), sessions, frozenset(spec.get("tenants") or ()), paused)
+def _tenant(row: Row[Any]) -> Tenant:
+    try:
+        limits = tenant_limits(row.name, row.per_minute, row.per_day)
+    except InputError as error:
+        return Tenant(paused=row.paused, invalid=str(error))
+    if row.weight < 1:
+        return Tenant(paused=row.paused, invalid=f"tenant {row.name} weight: {row.weight} is no weight")
+    return Tenant(row.weight, limits, row.paused)
+
+
+def node(name: str, spec: Any, *, paused: bool) -> Node:
+    """A sending node from its mirrored spec, which may be anything that JSON can say. Pure."""
+    try:
+        found = (spec.get("limits") or {}).get("maxConnections")
+        sessions = _sessions(name, 20 if found is None else int(found))
+        limits = node_limits(name, spec)
+        tenants = _names(spec.get("tenants") or [])
+    except (InputError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        return Node((), _sessions(name, 1), frozenset(), paused, invalid=f"{type(error).__name__}: {error}")
+    return Node(limits, sessions, tenants, paused)
+
+
+def _names(found: Any) -> frozenset[str]:
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise TypeError(f"tenants: {found!r} is no list of names")
+    return frozenset(found)
+
+
+def _sessions(name: str, count: int) -> Limit:
+    return Limit(f"sessions:{name}", f"node {name} maxConnections", count, 1.0)
 
 
 def asking(rules: Rules, pipes: Mapping[str, Mapping[Key, Pipeful]]) -> Counter[str]:
