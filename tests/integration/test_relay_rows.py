@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, text
 
 from integration.ledger_steps import (
     GROUP,
@@ -294,3 +295,44 @@ def test_what_is_past_the_relay_is_counted_by_queue_and_group(engine: Engine) ->
         for queue, pipe in found.items()
         for key, pipeful in pipe.items()
     } == {(QUEUE, "a"): (1, 1, 0), (QUEUE, "b"): (0, 1, 1), ("other", "default"): (1, 0, 0)}
+
+
+def as_extend(connection: Connection, items: list[tuple[int, int]]) -> object:
+    return rows.extend(connection, items, 900.0)
+
+
+def as_lapse(connection: Connection, _: list[tuple[int, int]]) -> object:
+    return rows.lapse(connection, [QUEUE])
+
+
+def as_promote(connection: Connection, _: list[tuple[int, int]]) -> object:
+    return rows.promote(connection, QUEUE, MANY)
+
+
+def as_expire(connection: Connection, _: list[tuple[int, int]]) -> object:
+    return rows.expire(connection, [QUEUE], MANY)
+
+
+@pytest.mark.parametrize(
+    ("ready", "act"),
+    [
+        pytest.param("published_until = now() + interval '1 minute'", as_extend, id="extend"),
+        pytest.param("published_until = now() + interval '1 minute'", as_lapse, id="lapse"),
+        pytest.param("state = 'scheduled'", as_promote, id="promote"),
+        pytest.param("expires_at = now() - interval '1 minute'", as_expire, id="expire"),
+    ],
+)
+def test_what_a_worker_holds_is_passed_over_and_never_waited_for(
+    engine: Engine, ready: str, act: Callable[[Connection, list[tuple[int, int]]], object]
+) -> None:
+    locked, free = add(engine, *[NewJob("probe", QUEUE)] * 2)
+    change(engine, f"UPDATE jobs SET {ready}")
+    before = {job_id: job_row(engine, job_id) for job_id in (locked, free)}
+    with engine.begin() as worker, engine.begin() as relay:
+        worker.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked})
+        relay.execute(text("SET LOCAL lock_timeout = '2s'"))
+        act(relay, [(locked, 0), (free, 0)])
+    for job_id, changed in ((locked, False), (free, True)):
+        row = job_row(engine, job_id)
+        same = (row.state, row.published_until) == (before[job_id].state, before[job_id].published_until)
+        assert same is not changed

@@ -108,7 +108,7 @@ def relay(root: Root) -> int:
             settings=settings,
             stop=stop,
         )
-        health = Health(settings.health_host, settings.health_port, live=lambda: True, ready=loop.ready.is_set)
+        health = Health(settings.health_host, settings.health_port, live=loop.live, ready=loop.ready.is_set)
         health.start()
         loop.run()
         health.stop()

@@ -35,10 +35,21 @@ log = structlog.get_logger(__name__)
 LOCK = text("SELECT pg_try_advisory_lock(hashtextextended('postfleet.relay.' || :queue, 0))")
 HUNGRY_SECONDS = 0.1  # between ticks while rows wait for a free slot
 RETRY_SECONDS = 1.0
+HUNG_SECONDS = 30.0  # without a tick, or ten polls
 SWEEP_SECONDS = 1.0  # between looks for abandoned and expired jobs
 PROMOTE_LIMIT = 2000  # rows of a queue that become available in one tick
 EXPIRE_LIMIT = 1000  # jobs cancelled in one transaction
 EXPIRE_BATCHES = 5  # such transactions in one sweep
+
+
+def collided(error: BaseException | None) -> bool:
+    """Whether a statement was rolled back for another's sake: a deadlock, a serialization failure (SQLSTATE 40…)."""
+    while error is not None:
+        cause = error.orig if isinstance(error, DBAPIError) else error.__cause__
+        if isinstance(cause, psycopg.Error):
+            return (cause.sqlstate or "").startswith("40")
+        error = cause
+    return False
 
 
 class Every:
@@ -93,9 +104,14 @@ class Relay:
         self._forget = Every(3600)
         self.ready = threading.Event()
 
+    def live(self) -> bool:
+        """Whether the loop goes round. One that hangs holds its queues' locks, and nobody can take over."""
+        return clock.monotonic() - self._last_tick <= max(HUNG_SECONDS, 10 * self._settings.relay_poll_seconds)
+
     def run(self) -> None:
         """Serve until told to stop."""
         while not self._stop.is_set():
+            self._last_tick = clock.monotonic()  # no outage is the loop's own
             try:
                 with self._engine.connect() as connection:
                     self._serve(connection)
@@ -119,6 +135,13 @@ class Relay:
                 self.ready.clear()
                 log.warning("redis_unavailable", error=str(error))
                 self._wait(connection, RETRY_SECONDS)
+                continue
+            except (DBAPIError, StoreUnavailable) as error:
+                if not collided(error):
+                    raise
+                # PostgreSQL is well, and so are this session and its locks: only this tick's work is undone.
+                log.warning("tick_lost", error=str(error).splitlines()[0])
+                self._wait(connection, HUNGRY_SECONDS)
                 continue
             self.ready.set()
             self._wait(connection, HUNGRY_SECONDS if hungry else self._settings.relay_poll_seconds)
@@ -146,9 +169,10 @@ class Relay:
         with connection.begin():
             self._live = leases.live(connection)
             lately = leases.lately(connection)
-            self._rules = gate.read(connection)
+            rules = gate.read(connection)
             self._known |= rows.queues(connection)
             self._known.update(queue for worker in self._live for queue in worker.queues)
+        self._note_invalid(rules)
         self._known |= self._pipe.announced()
         with connection.begin():
             for queue in sorted(self._known - self._owned):
@@ -161,6 +185,12 @@ class Relay:
             with connection.begin():
                 rows.lapse(connection, sorted(self._owned))
             log.warning("redis_epoch_changed")
+
+    def _note_invalid(self, rules: gate.Rules) -> None:
+        before, self._rules = self._rules.invalid(), rules
+        for name, error in rules.invalid().items():
+            if before.get(name) != error:
+                log.error("closed_because_invalid", what=name, error=error)
 
     def _maintain(self, connection: Connection) -> None:
         owned = sorted(self._owned)
