@@ -103,25 +103,26 @@ def as_job(row: Row[Any]) -> Job:
     return Job(**row._mapping)  # noqa: SLF001 - the documented name, see sqlalchemy.Row
 
 
-def _split(items: Items) -> dict[str, list[int]]:
+def split(items: Items) -> dict[str, list[int]]:
+    """Pairs of (job id, publication) as the arrays `:ids` and `:publications`."""
     return {"ids": [i for i, _ in items], "publications": [p for _, p in items]}
 
 
 def claim(connection: Connection, items: Items, *, worker: str, claim: str, epoch: str) -> list[Job]:
     """Claim what is still ours of a bundle of (job id, publication); in the bundle's order."""
-    rows = connection.execute(CLAIM, {**_split(items), "worker": worker, "claim": claim, "epoch": epoch})
+    rows = connection.execute(CLAIM, {**split(items), "worker": worker, "claim": claim, "epoch": epoch})
     jobs = {row.id: as_job(row) for row in rows}
     return [jobs[job_id] for job_id, _ in items if job_id in jobs]
 
 
 def unpublish(connection: Connection, items: Items) -> None:
     """Give back a bundle that was not claimed."""
-    connection.execute(UNPUBLISH, _split(items))
+    connection.execute(UNPUBLISH, split(items))
 
 
 def postpone(connection: Connection, items: Items, seconds: float, error: str) -> None:
     """Take back the offer of a bundle that nobody here can run; no attempt is used."""
-    connection.execute(POSTPONE, {**_split(items), "seconds": seconds, "error": error})
+    connection.execute(POSTPONE, {**split(items), "seconds": seconds, "error": error})
 
 
 def settle(connection: Connection, results: Sequence[Result], *, worker: str, registry: Registry) -> list[Settled]:

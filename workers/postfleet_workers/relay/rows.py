@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from postfleet_workers.jobs import Job
-from postfleet_workers.ledger import COLUMNS, as_job
+from postfleet_workers.ledger import COLUMNS, Items, as_job, split
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import DUE, columns
 
@@ -163,14 +163,14 @@ def publish_suspect(connection: Connection, queue: str, keys: Sequence[Key], sec
     return None if row is None else Published(row.id, row.publication, row.type)
 
 
-def extend(connection: Connection, items: Sequence[tuple[int, int]], seconds: float) -> None:
+def extend(connection: Connection, items: Items, seconds: float) -> None:
     """Keep rows on offer whose message still waits in Redis."""
-    connection.execute(EXTEND, {**_split(items), "seconds": seconds})
+    connection.execute(EXTEND, {**split(items), "seconds": seconds})
 
 
-def offered(connection: Connection, items: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bool]:
+def offered(connection: Connection, items: Items) -> dict[tuple[int, int], bool]:
     """Which (id, publication) still mean something, on offer or executing; and whether they execute."""
-    return {(row.id, row.publication): row.executing for row in connection.execute(OFFERED, _split(items))}
+    return {(row.id, row.publication): row.executing for row in connection.execute(OFFERED, split(items))}
 
 
 def lapse(connection: Connection, queues: Sequence[str]) -> None:
@@ -190,7 +190,3 @@ def abandoned(
 def expire(connection: Connection, queues: Sequence[str], most: int) -> list[Job]:
     """Cancel up to `most` jobs that may not run any more."""
     return [as_job(row) for row in connection.execute(EXPIRED, {"queues": list(queues), "most": most})]
-
-
-def _split(items: Sequence[tuple[int, int]]) -> dict[str, list[int]]:
-    return {"ids": [i for i, _ in items], "publications": [p for _, p in items]}
