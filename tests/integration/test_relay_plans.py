@@ -92,3 +92,10 @@ def test_it_does_so_with_a_prepared_statements_generic_plan_too(
         found = plan(connection, statement, values)
     assert re.search(index, found), found
     assert "Seq Scan on jobs" not in found, found
+
+
+def test_no_statistics_make_the_search_for_suspects_walk_the_backlog(full: Engine) -> None:
+    with full.connect() as connection:
+        connection.execute(text("DROP INDEX ix_jobs_suspects"))  # rolled back: what would be taken in its place?
+        assert "ix_jobs_available" not in plan(connection, rows.PUBLISH_SUSPECT, SUSPECT)
+        connection.rollback()

@@ -61,16 +61,23 @@ RETURNING j.id, j.publication, j.type, j.priority, j.run_at
 """)  # noqa: S608 - DUE is a constant
 
 # A job that saw two workers die is published alone, one at a time, so that the third death names the culprit.
+# Asked for by both states first: only the suspects' own index can answer that. By `available` alone, a planner without
+# fresh statistics walks the whole backlog instead.
 PUBLISH_SUSPECT = text("""
+WITH suspects AS MATERIALIZED (
+    SELECT * FROM jobs WHERE queue = :queue AND strikes >= 2 AND state IN ('available', 'executing')
+)
 UPDATE jobs j SET publication = j.publication + 1,
     published_until = postfleet_now() + make_interval(secs => :seconds)
-WHERE j.id = (SELECT id FROM jobs WHERE queue = :queue AND state = 'available' AND strikes >= 2
-                AND (tenant, batch, route) IN (SELECT * FROM unnest(
-                    CAST(:tenants AS text[]), CAST(:batches AS text[]), CAST(:routes AS text[])))
-                AND (expires_at IS NULL OR expires_at > postfleet_now()) AND run_at <= postfleet_now()
+WHERE j.id = (SELECT id FROM jobs WHERE id IN (
+                  SELECT id FROM suspects WHERE state = 'available'
+                    AND (tenant, batch, route) IN (SELECT * FROM unnest(
+                        CAST(:tenants AS text[]), CAST(:batches AS text[]), CAST(:routes AS text[])))
+                    AND (expires_at IS NULL OR expires_at > postfleet_now()) AND run_at <= postfleet_now())
               ORDER BY run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
-  AND NOT EXISTS (SELECT FROM jobs o WHERE o.queue = :queue AND o.strikes >= 2
-                    AND (o.state = 'executing' OR o.state = 'available' AND o.published_until > postfleet_now()))
+  AND j.state = 'available'
+  AND NOT EXISTS (SELECT FROM suspects s
+                  WHERE s.state = 'executing' OR s.state = 'available' AND s.published_until > postfleet_now())
 RETURNING j.id, j.publication, j.type, j.priority, j.run_at
 """)
 
