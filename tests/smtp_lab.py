@@ -85,6 +85,8 @@ class FaultyLab:
         self._offers = ["lab"] + ["PIPELINING"] * pipelining + ["SMTPUTF8"] * utf8 + ["8BITMIME"]
         self._faults: dict[Phase, list[Fault]] = {}
         self._listener = socket.create_server((HOST, 0))
+        # Little fits on the way: who is still writing a body when the server drops it gets to know.
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.port: int = self._listener.getsockname()[1]
         self._open: set[socket.socket] = set()
         self._stopping = False

@@ -71,11 +71,10 @@ class Home:
             self._lock = None
 
     def write_env(self, variables: Mapping[str, str]) -> Path:
-        """Write `env`, for `. DIR/env`: plain NAME=value lines, then one that exports them."""
+        """Write `env`: plain NAME=value lines, quoted for the shell, as `set -a; . DIR/env` and `env -S` take them."""
         file = self.directory / "env"
         temporary = file.with_suffix(".tmp")
-        lines = [f"{name}={shlex.quote(value)}" for name, value in variables.items()]
-        temporary.write_text("\n".join([*lines, f"export {' '.join(variables)}", ""]))
+        temporary.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
         temporary.replace(file)
         return file
 

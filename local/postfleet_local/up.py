@@ -62,7 +62,7 @@ def greeting(fleet: Fleet) -> list[str]:
         "",
         "Try, in another terminal:",
         "",
-        f"  . {home / 'env'}",
+        f"  set -a; . {home / 'env'}; set +a",
         "  postfleet nodes list",
         "  postfleet jobs stats",
         '  psql "$POSTFLEET_DATABASE_URL"',

@@ -163,7 +163,7 @@ def test_nothing_outlives_the_fleet(tmp_path: Path, folder: Path, end: signal.Si
         fleet.kill()
     if end is signal.SIGINT:
         assert fleet.returncode == 130
-        assert f". {home}/env" in output
+        assert f"set -a; . {home}/env; set +a" in output
         assert not (home / "env").exists()
     _, alive = psutil.wait_procs(started, timeout=SECONDS)
     assert alive == []

@@ -23,9 +23,7 @@ def test_one_fleet_at_a_time(tmp_path: Path) -> None:
 def test_env_is_for_the_shell_and_goes_with_the_fleet(tmp_path: Path) -> None:
     with Home(tmp_path) as home:
         file = home.write_env({"POSTFLEET_REDIS_URL": "redis://127.0.0.1:1/0", "X": "two words"})
-        assert file.read_text() == (
-            "POSTFLEET_REDIS_URL=redis://127.0.0.1:1/0\nX='two words'\nexport POSTFLEET_REDIS_URL X\n"
-        )
+        assert file.read_text() == "POSTFLEET_REDIS_URL=redis://127.0.0.1:1/0\nX='two words'\n"
     assert not file.exists()
 
 
