@@ -15,9 +15,9 @@ from postfleet_operator.reading import RelayRecord, parse_record
 from postfleet_operator.sampling import Sampler
 from postfleet_operator.scaling.values import Signal, Source
 from postfleet_operator.stores import database
+from postfleet_workers.relay.census import Group
 from postfleet_workers.relay.gate import Permits, Rules, Tenant
 from postfleet_workers.relay.record import compose
-from postfleet_workers.relay.census import Group
 from unit.operator.building import pool
 
 QUEUES = ["priority-high", "retry"]

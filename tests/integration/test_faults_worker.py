@@ -14,7 +14,7 @@ import redis
 from sqlalchemy import Connection, Engine, text
 
 from fleet import Fleet
-from postfleet_local.stack import Valkey
+from postfleet_local.stack import Postgres, Valkey
 from postfleet_workers import app as apps
 from postfleet_workers import epoch, ledger
 from postfleet_workers.enqueue import enqueue, enqueue_many
@@ -120,6 +120,8 @@ def test_a_job_type_that_no_worker_knows_waits_and_says_why(fleet: Fleet, engine
         ("POSTFLEET_DATABASE_URL", "postgresql://postgres@127.0.0.1:1/none", 1, r"PostgreSQL.*POSTFLEET_DATABASE_URL"),
         ("POSTFLEET_REDIS_URL", "redis://127.0.0.1:1/0", 1, r"Redis.*POSTFLEET_REDIS_URL"),
         ("POSTFLEET_JOB_MODULES", "no.such.module", 2, r"POSTFLEET_JOB_MODULES: cannot import"),
+        ("POSTFLEET_REDIS_URL", "http://127.0.0.1", 2, r"POSTFLEET_REDIS_URL: .*give redis://"),
+        ("POSTFLEET_DATABASE_URL", "mysql://127.0.0.1/x", 2, r"POSTFLEET_DATABASE_URL: .*not PostgreSQL"),
     ],
 )
 def test_a_worker_that_cannot_start_says_why_in_one_line(
@@ -232,3 +234,11 @@ def test_sigterm_twice_ends_at_once(fleet: Fleet, engine: Engine) -> None:
     fleet.until(lambda: '"stopping"' in worker.log.read_text(), "it knows")
     worker.signal(signal.SIGTERM)
     assert worker.popen.wait(10) == 1
+
+
+@pytest.mark.parametrize("command", [["worker", "--queues=probe"], ["relay"]], ids=["worker", "relay"])
+def test_without_the_schema_a_process_says_what_to_do(fleet: Fleet, postgres: Postgres, command: list[str]) -> None:
+    process = fleet.start(*command, env={"POSTFLEET_DATABASE_URL": postgres.url()}, wait=False)
+    assert process.popen.wait(20) == 1
+    said = [line for line in process.log.read_text().splitlines() if line.startswith("postfleet: ")]
+    assert said == ["postfleet: the database has no Postfleet tables yet; run `postfleet migrate` first"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +21,7 @@ import redis
 
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import QUICKSTART_MANIFESTS, Home, quickstart
+from postfleet_local.stack import Postgres
 
 LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
 SECONDS = 60.0
@@ -102,7 +105,7 @@ def test_edits_of_manifests_take_effect(fleet: Fleet, folder: Path, lines: Lines
     assert (credentials / "acme-1.username").read_text() == "acme"
 
     edit(folder / "pool.yaml", ("threads: 2", "threads: nine"))
-    assert "pool.yaml:1: JobPool email: spec.worker.threads" in lines.wait_for("not applied: ")
+    assert "pool.yaml:13: JobPool email: spec.worker.threads" in lines.wait_for("not applied: ")
     assert list(workers(fleet)) == [first]
 
     edit(folder / "pool.yaml", ("threads: nine", "threads: 3"))
@@ -169,10 +172,64 @@ def test_nothing_outlives_the_fleet(tmp_path: Path, folder: Path, end: signal.Si
     assert alive == []
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill -9"])
+@pytest.mark.parametrize("program", ["initdb", "postgres"])
+def test_a_fleet_that_is_ended_while_it_starts_leaves_nothing_running_and_starts_again(
+    tmp_path: Path, folder: Path, program: str, end: signal.Signals
+) -> None:
+    home = tmp_path / "fleet"
+    command = [LOCAL, "up", "--dir", str(home), "-f", str(folder)]
+    first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    wait_until(lambda: programs_in(home, program), f"{program} runs")
+    first.send_signal(end)
+    first.wait(SECONDS)
+    wait_until(lambda: not programs_in(home, "initdb", "postgres", "valkey-server", "python"), "nothing is left")
+    second = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    try:
+        wait_until(lambda: (home / "env").exists() or second.poll() is not None, "the fleet is up")
+        assert second.poll() is None
+        assert not list(home.glob("postgresql.new-*"))
+    finally:
+        second.send_signal(signal.SIGINT)
+        second.wait(SECONDS)
+
+
+def programs_in(home: Path, *names: str) -> list[psutil.Process]:
+    """Children of a fleet that have its folder in their command line; not the fleet itself."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            words = process.cmdline()
+            if words and Path(words[0]).name in names and LOCAL not in words and str(home) in " ".join(words):
+                found.append(process)
+    return found
+
+
+@pytest.mark.parametrize("file_of", ["a dead process", "another process"])
+def test_postgresql_starts_on_what_a_killed_one_left(tmp_path: Path, file_of: str) -> None:
+    server = Postgres(tmp_path / "pg")
+    server.start()
+    server.kill()
+    file = tmp_path / "pg" / "postmaster.pid"
+    if file_of == "another process":
+        file.write_text(re.sub(r"\A\d+", str(psutil.Process().pid), file.read_text()))
+        own = subprocess.Popen([sys.executable, "-c", START, str(tmp_path / "pg")])
+        assert own.wait(SECONDS) == 0
+    else:
+        server.start()
+        server.stop()
+
+
+START = """
+import sys; from pathlib import Path; from postfleet_local.stack import Postgres
+server = Postgres(Path(sys.argv[1])); server.start(); server.stop()
+"""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        pytest.param(["up", "-f", "{bad}"], "pool.yaml:1: JobPool email: spec.qeues: unknown field", 2, id="field"),
+        pytest.param(["up", "-f", "{bad}"], "pool.yaml:10: JobPool email: spec.qeues: unknown field", 2, id="field"),
         pytest.param(["up", "-f", "{none}"], "does not exist", 2, id="no such file"),
         pytest.param(["up", "--smtp", "nonsense"], "--smtp: 'nonsense' is no HOST:PORT", 2, id="smtp"),
         pytest.param(["demo", "--emails", "0"], "--emails", 2, id="emails"),

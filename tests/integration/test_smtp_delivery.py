@@ -150,13 +150,18 @@ def test_a_connection_lost_before_the_dot_defers_and_the_mail_arrives_once(
     assert len(faulty.accepted) == 1
 
 
-def test_a_connection_lost_in_the_body_defers(bench: Bench, faulty: FaultyLab) -> None:
+def test_a_connection_lost_in_the_body_defers_unless_the_dot_was_on_its_way_already(
+    bench: Bench, faulty: FaultyLab
+) -> None:
+    # A body fits into the sockets' buffers, so the client may be past its dot before it hears of the loss.
     bench.node(faulty.port)
     bench.enqueue("a@b.example", text=("y" * 900 + "\n") * 500)
     fault = faulty.fail(At.BODY, drop=True)
-    bench.run()
+    jobs, run = bench.claim()
+    bench.settle(jobs, bench.perform(jobs, run))
     assert fault.reached.is_set()
-    assert bench.statuses() == ["deferred"]
+    dotted = any(what == "journal dot" for what, _ in run.log)
+    assert bench.statuses() == ["unknown" if dotted else "deferred"]
     assert faulty.accepted == []
 
 

@@ -16,7 +16,7 @@ from postfleet_workers import pipe
 from postfleet_workers.actors import Services, registry
 from postfleet_workers.jobs import Registry
 from postfleet_workers.settings import Settings
-from postfleet_workers.store.session import engine_for, wait_until_up
+from postfleet_workers.store.session import engine_for, require_schema, wait_until_up
 from postfleet_workers.throttling.redis import RedisLimiter
 
 WORK_CONNECTIONS = 3
@@ -50,6 +50,7 @@ def build(settings: Settings) -> App:
     Raises:
         InputError: a URL cannot work.
         StoreUnavailable: PostgreSQL did not answer within `start_wait_seconds`.
+        PermanentError: the database was never migrated.
         PipeUnavailable: Redis did not answer within `start_wait_seconds`.
     """
     replica = settings.replica or socket.gethostname()
@@ -58,6 +59,7 @@ def build(settings: Settings) -> App:
     client = pipe.connect(settings.redis_url)
     raw_client = pipe.connect(settings.redis_url, decode=False)
     wait_until_up(engine, settings.start_wait_seconds)
+    require_schema(engine)
     pipe.wait_until_up(client, settings.start_wait_seconds)
     limiter = RedisLimiter(client)
     types = registry(Services(settings, engine, client, limiter))

@@ -36,13 +36,13 @@ def test_the_quickstart_is_found_and_leaves_its_campaign_out() -> None:
 
 
 def test_a_file_that_is_named_must_be_a_manifest() -> None:
-    with pytest.raises(ManifestError, match=r"campaign\.yaml:1: kind: is missing"):
+    with pytest.raises(ManifestError, match=r"campaign\.yaml:3: kind: is missing"):
         sources.read([quickstart() / "campaign.yaml"])
 
 
 def test_broken_yaml_in_a_folder_is_not_left_out(tmp_path: Path) -> None:
     (tmp_path / "pool.yaml").write_text("kind: [JobPool")
-    with pytest.raises(ManifestError, match=r"pool\.yaml:1: line"):
+    with pytest.raises(ManifestError, match=r"pool\.yaml:1:15: expected"):
         sources.read([tmp_path])
 
 
@@ -51,7 +51,7 @@ def test_an_unknown_field_is_one_line_with_its_file(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         sources.read([tmp_path])
     (line,) = str(caught.value).splitlines()
-    assert "pool.yaml:1: JobPool email: spec.qeues: unknown field" in line
+    assert "pool.yaml:4: JobPool email: spec.qeues: unknown field" in line
 
 
 def test_a_fleet_without_a_pool_has_nothing_to_run(tmp_path: Path) -> None:

@@ -43,13 +43,36 @@ def test_bad_manifests_are_told_line_by_line(tmp_path: Path) -> None:
     result = run("check", "-f", str(tmp_path / "pool.yaml"))
     assert result.returncode == 2
     assert result.stderr.splitlines() == [
-        f"{tmp_path}/pool.yaml:1: JobPool email: spec.queues: is missing, give it a value",
-        f"{tmp_path}/pool.yaml:1: JobPool email: spec.replicas: -1 is out of range, give 0 to 1000",
-        f"{tmp_path}/pool.yaml:1: JobPool email: spec.queue: unknown field, did you mean queues?",
+        f"{tmp_path}/pool.yaml:4: JobPool email: spec.queues: is missing, give it a value",
+        f"{tmp_path}/pool.yaml:4: JobPool email: spec.replicas: -1 is out of range, give 0 to 1000",
+        f"{tmp_path}/pool.yaml:4: JobPool email: spec.queue: unknown field, did you mean queues?",
     ]
 
 
-@pytest.mark.parametrize("arguments", [("check",), ("chek",), ("check", "--filename"), ("--wrong",)])
-def test_wrong_usage_is_one_line(arguments: tuple[str, ...]) -> None:
+def test_a_file_without_a_manifest_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").touch()
+    result = run("check", "-f", str(tmp_path / "empty.yaml"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"{tmp_path}/empty.yaml: holds no manifest\n"
+
+
+def test_without_a_command_the_help_is_shown() -> None:
+    result = run()
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: postfleet-operator [OPTIONS] COMMAND")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        (("check",), "postfleet-operator check"),
+        (("check", "--filename"), "postfleet-operator"),
+        (("chek",), "postfleet-operator"),
+        (("--wrong",), "postfleet-operator"),
+    ],
+)
+def test_wrong_usage_is_one_line(arguments: tuple[str, ...], command: str) -> None:
     result = run(*arguments)
     assert (result.returncode, len(result.stderr.splitlines()), result.stdout) == (2, 1, "")
+    assert result.stderr.startswith("postfleet-operator: ")
+    assert result.stderr.endswith(f" (see `{command} --help`)\n")

@@ -52,32 +52,30 @@ def test_a_folder_stands_for_its_yaml_files(tmp_path: Path) -> None:
     [
         pytest.param(
             POOL.replace("queues: [a]", "queues: [a, a]"),
-            ["m.yaml:1: JobPool email: spec.queues: queues must differ from each other: a is listed more than once"],
+            ["m.yaml:4: JobPool email: spec.queues: queues must differ from each other: a is listed more than once"],
             id="bad pool",
         ),
         pytest.param(
             POOL + "---\n" + NODE.replace("example.com", "-x"),
             [
                 (
-                    "m.yaml:2: SendingNode acme-1: spec.identity.domain: "
+                    "m.yaml:9: SendingNode acme-1: spec.identity.domain: "
                     "'-x' is not a domain name, give one like mail.example.com"
                 )
             ],
             id="second document",
         ),
         pytest.param(
-            POOL + "---\n" + POOL, ["m.yaml:2: JobPool email was already given in {dir}/m.yaml:1"], id="given twice"
+            POOL + "---\n" + POOL, ["m.yaml:6: JobPool email was already given in {dir}/m.yaml:1"], id="given twice"
         ),
         pytest.param(
             POOL.replace("queues: [a]", "queues: [a], queues: [b]"),
-            ["m.yaml:1: line 4, column 21: 'queues' is given twice"],
+            ["m.yaml:4:21: 'queues' is given twice"],
             id="key twice",
         ),
-        pytest.param(
-            "kind: [JobPool\n", ["m.yaml:1: line 2, column 1: expected ',' or ']', but got '<stream end>'"], id="syntax"
-        ),
-        pytest.param("a: b: c\n", ["m.yaml:1: line 1, column 5: mapping values are not allowed here"], id="syntax 2"),
-        pytest.param("a: \x07\n", ["m.yaml:1: character 4 is not allowed in YAML"], id="control character"),
+        pytest.param("kind: [JobPool\n", ["m.yaml:2:1: expected ',' or ']', but got '<stream end>'"], id="syntax"),
+        pytest.param("a: b: c\n", ["m.yaml:1:5: mapping values are not allowed here"], id="syntax 2"),
+        pytest.param("b: 1\na: \x07\n", [r"m.yaml:2:4: '\x07' is not allowed in YAML"], id="control character"),
         pytest.param(
             "kind: Deployment\n",
             ["m.yaml:1: kind: 'Deployment' is not known here, give JobPool, SendingNode or Secret"],
@@ -87,26 +85,95 @@ def test_a_folder_stands_for_its_yaml_files(tmp_path: Path) -> None:
         pytest.param(
             "- 1\n", ["m.yaml:1: a manifest is a mapping with apiVersion, kind, metadata and spec, not [1]"], id="list"
         ),
-        pytest.param("? [a]\n: 1\n", ["m.yaml:1: line 1, column 3: a key must be text"], id="key is a list"),
+        pytest.param("? [a]\n: 1\n", ["m.yaml:1:3: a key must be text"], id="key is a list"),
         pytest.param(
             SECRET.replace("dXNlcg==", "user!"),
-            ["m.yaml:1: Secret smtp: data.username: is not base64 of UTF-8 text; plain text goes into stringData"],
+            ["m.yaml:4: Secret smtp: data.username: is not base64 of UTF-8 text; plain text goes into stringData"],
             id="not base64",
         ),
         pytest.param(
             SECRET.replace("new", "5"),
-            ["m.yaml:1: Secret smtp: stringData.password: must be text (quote it)"],
+            ["m.yaml:5: Secret smtp: stringData.password: must be text (quote it)"],
             id="number",
         ),
         pytest.param(
             SECRET + "username: x\n",
-            ["m.yaml:1: Secret smtp: username: unknown field, give data or stringData"],
+            ["m.yaml:6: Secret smtp: username: unknown field, give data or stringData"],
             id="stray",
         ),
     ],
 )
 def test_a_problem_says_where_it_is(tmp_path: Path, text: str, lines: list[str]) -> None:
     assert complaint(tmp_path, text) == [line.replace("{dir}", str(tmp_path)) for line in lines]
+
+
+LONG = """\
+# Sends the mail.
+---
+apiVersion: postfleet.io/v1alpha1
+kind: JobPool
+metadata:
+  labels: {a: b}
+  name: NAME
+spec:
+  queues:
+    - a
+    - B
+  worker:
+    threads: 3200
+    env:
+      - name: A
+        value: x
+      -
+        name: B
+        value: 5
+    podTemplate:
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "starts"),
+    [
+        pytest.param(
+            "B\n  worker",
+            "B\n  worker",
+            [
+                "11: JobPool email: spec.queues[1]",
+                "13: JobPool email: spec.worker.threads",
+                "19: JobPool email: spec.wo",
+            ],
+            id="fields and entries",
+        ),
+        pytest.param("    - B\n", "", ["12: ", "18: "], id="lines above count"),
+        pytest.param("NAME", "E", ["7: JobPool E: metadata.name must"], id="name"),
+        pytest.param("  name: NAME\n", "", ["5: JobPool: metadata.name: is missing"], id="missing: where it belongs"),
+        pytest.param(
+            "      - name: A\n        v", "      - v", ["15: JobPool email: spec.worker.env[0].name"], id="in a list"
+        ),
+        pytest.param("spec:\n", "more.of it: 1\nspec:\n", ["8: JobPool email: more.of it: unknown"], id="odd key"),
+        pytest.param(
+            "spec:\n", "sepc:\n", ["8: JobPool email: sepc: unk", "3: JobPool email: spec: is m"], id="no spec"
+        ),
+    ],
+)
+def test_a_problem_has_the_line_of_its_field(tmp_path: Path, old: str, new: str, starts: list[str]) -> None:
+    text = LONG.replace(old, new).replace("NAME", "email")
+    lines = sorted(complaint(tmp_path, text))
+    for start in starts:
+        assert any(line.startswith(f"m.yaml:{start}") for line in lines), lines
+
+
+def test_what_holds_itself_has_a_line_too(tmp_path: Path) -> None:
+    assert complaint(tmp_path, "kind: X\nspec: &a {b: *a}\n")[0].startswith("m.yaml:1: kind: 'X'")
+
+
+@pytest.mark.parametrize("text", ["", "# a comment\n", "---\n---\n"])
+def test_what_is_given_must_hold_a_manifest(tmp_path: Path, text: str) -> None:
+    assert complaint(tmp_path, text) == ["m.yaml: holds no manifest"]
+    (tmp_path / "campaign.yaml").write_text("name: spring\n")
+    with pytest.raises(InvalidManifest) as caught:
+        load([tmp_path])
+    assert caught.value.problems == (f"{tmp_path}: holds no manifest",)
 
 
 def test_problems_of_all_files_are_told_together(tmp_path: Path) -> None:
@@ -139,8 +206,8 @@ def test_other_yaml_in_a_folder_is_skipped_and_said(tmp_path: Path) -> None:
     ("text", "problem"),
     [
         pytest.param("kind: JobPol\n", "'JobPol' is not known here", id="another kind"),
-        pytest.param(POOL + "---\nspec: {}\n", "m.yaml:2: kind: is missing", id="beside a manifest"),
-        pytest.param("name: [spring\n", "m.yaml:1: line 2", id="broken"),
+        pytest.param(POOL + "---\nspec: {}\n", "m.yaml:6: kind: is missing", id="beside a manifest"),
+        pytest.param("name: [spring\n", "m.yaml:2:1: ", id="broken"),
     ],
 )
 def test_what_may_be_a_manifest_is_not_skipped(tmp_path: Path, text: str, problem: str) -> None:

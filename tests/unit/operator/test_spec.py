@@ -134,7 +134,7 @@ def test_a_mistake_is_one_line_with_field_value_and_remedy(spec: dict[str, Any],
         *(
             pytest.param(
                 {"metadata": {"name": name}},
-                f"JobPool {name}: metadata.name: metadata.name must be at most 50 lower-case letters, digits or '-', "
+                f"JobPool {name}: metadata.name must be at most 50 lower-case letters, digits or '-', "
                 "not '-' at an end",
                 id=f"name {name[:8]}",
             )

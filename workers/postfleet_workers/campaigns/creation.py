@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from postfleet_workers.campaigns.spec import CampaignSpec
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import template
+from postfleet_workers.mail.errors import RenderFailed
+from postfleet_workers.mail.render import Content
 
 FIND_LIST = text("SELECT id FROM contact_lists WHERE tenant = :tenant AND name = :list")
 LISTS = text("SELECT name FROM contact_lists WHERE tenant = :tenant ORDER BY name LIMIT 10")
 ATTRIBUTES = text("""
 SELECT DISTINCT jsonb_object_keys(c.attributes) FROM contact_list_members m JOIN contacts c ON c.id = m.contact_id
 WHERE m.list_id = :list_id
+""")
+SAMPLE = text("""
+SELECT c.email, c.attributes FROM contact_list_members m JOIN contacts c ON c.id = m.contact_id
+WHERE m.list_id = :list_id ORDER BY c.id LIMIT 1
 """)
 NODES = text("SELECT name, spec -> 'tenants' AS tenants FROM sending_nodes ORDER BY name")
 CREATE = text("""
@@ -37,6 +43,7 @@ def create(connection: Connection, spec: CampaignSpec) -> int:
     _check_list(connection, spec, list_id)
     check_nodes(spec, {row.name: row.tenants or [] for row in connection.execute(NODES)})
     check_templates(spec, attributes)
+    try_out(spec, connection.execute(SAMPLE, {"list_id": list_id}).one())
     created: int | None = connection.execute(
         CREATE,
         {**spec.model_dump(exclude={"list_name"}), "list_id": list_id},
@@ -68,6 +75,25 @@ def check_templates(spec: CampaignSpec, attributes: Collection[str]) -> None:
         InputError: the first problem: part, line, what.
     """
     template.check(spec.subject, spec.text, spec.html, attributes, unsubscribe_url=spec.unsubscribe_url)
+
+
+def try_out(spec: CampaignSpec, contact: Row[Any]) -> None:
+    """Render it once for a real contact: what fails for everybody (a division by zero, a loop too long) fails here.
+
+    Raises:
+        InputError: it cannot be rendered.
+    """
+    content = Content.prepare(
+        subject=spec.subject,
+        text=spec.text,
+        html=spec.html,
+        unsubscribe_url=spec.unsubscribe_url,
+        campaign_name=spec.name,
+    )
+    try:
+        content.render(email=contact.email, attributes=contact.attributes, message_id="<trial@postfleet.invalid>")
+    except RenderFailed as error:
+        raise InputError(f"cannot be rendered for {contact.email}: {error}") from None
 
 
 def _list_id(connection: Connection, spec: CampaignSpec) -> int:

@@ -12,7 +12,7 @@ import click
 
 from postfleet_workers import app as apps
 from postfleet_workers import logs
-from postfleet_workers.commands.root import Root, pass_root
+from postfleet_workers.commands.root import Root, logs_to_stderr, pass_root
 from postfleet_workers.errors import InputError, PostfleetError
 from postfleet_workers.settings import Settings
 from postfleet_workers.worker.shares import parse_weights
@@ -28,6 +28,7 @@ def migrate(root: Root) -> None:
     from postfleet_workers.store import migrate as migrations
     from postfleet_workers.store.session import engine_for, wait_until_up
 
+    logs_to_stderr()
     engine = engine_for(root.settings.database_url, connections=1, application_name="postfleet-migrate")
     wait_until_up(engine, root.settings.start_wait_seconds)
     before = migrations.current(engine)
@@ -54,6 +55,8 @@ def worker(root: Root, queues: str, threads: int, processes: int, shutdown_timeo
 
     /readyz answers 200 once every process has written its first heartbeat, /healthz while all of them run.
     """
+    from postfleet_workers import pipe as pipes
+    from postfleet_workers.store.session import engine_for
     from postfleet_workers.worker.supervisor import supervise
 
     settings = root.settings
@@ -62,6 +65,9 @@ def worker(root: Root, queues: str, threads: int, processes: int, shutdown_timeo
         parse_weights(settings.queue_weights)
     except ValueError as error:
         raise InputError(f"POSTFLEET_QUEUE_WEIGHTS: {error}") from None
+    # What cannot work is said before a process, a port or a thread is started.
+    engine_for(settings.database_url).dispose()
+    pipes.connect(settings.redis_url).close()
     timeout = shutdown_timeout or settings.shutdown_timeout_seconds
     logs.configure(settings.log_format, settings.log_level)
 

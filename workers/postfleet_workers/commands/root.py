@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from postfleet_workers.errors import InputError, PermanentError
+from postfleet_workers.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -64,18 +64,12 @@ class Root:
             PermanentError: the database was never migrated.
         """
         if self._engine is None:
-            from sqlalchemy import text
-
-            from postfleet_workers.store.session import engine_for, transaction, wait_until_up
+            from postfleet_workers.store.session import engine_for, require_schema, wait_until_up
 
             logs_to_stderr()
             engine = engine_for(self.settings.database_url, connections=2, application_name="postfleet-cli")
             wait_until_up(engine, self.settings.start_wait_seconds)
-            with transaction(engine) as connection:
-                migrated = connection.scalar(text("SELECT to_regclass('jobs') IS NOT NULL"))
-            if not migrated:
-                engine.dispose()
-                raise PermanentError("the database has no Postfleet tables yet; run `postfleet migrate` first")
+            require_schema(engine)
             self._engine = engine
         return self._engine
 

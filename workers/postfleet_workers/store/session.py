@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from postfleet_workers.errors import InputError, StoreUnavailable
+from postfleet_workers.errors import InputError, PermanentError, StoreUnavailable
 from postfleet_workers.starting import until_it_answers
 
 # Keepalives notice a vanished server in about half a minute instead of hours.
@@ -111,3 +111,15 @@ def wait_until_up(engine: Engine, wait_seconds: float) -> None:
             connection.execute(text("SELECT 1"))
 
     until_it_answers("PostgreSQL", "POSTFLEET_DATABASE_URL", ask, wait_seconds)
+
+
+def require_schema(engine: Engine) -> None:
+    """See that the database has Postfleet's tables.
+
+    Raises:
+        PermanentError: it was never migrated.
+        StoreUnavailable: PostgreSQL does not answer.
+    """
+    with transaction(engine) as connection:
+        if not connection.scalar(text("SELECT to_regclass('jobs') IS NOT NULL")):
+            raise PermanentError("the database has no Postfleet tables yet; run `postfleet migrate` first")

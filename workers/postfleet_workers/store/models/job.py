@@ -40,7 +40,8 @@ class Job(Base):
         # counts from the index alone.
         Index(
             "ix_jobs_available", "queue", "tenant", "batch", "route", "priority", "run_at", "id",
-            postgresql_include=["published_until", "strikes", "expires_at"], postgresql_where=text("state = 'available'"),
+            postgresql_include=["published_until", "strikes", "expires_at"],
+            postgresql_where=text("state = 'available'"),
         ),
         # What falls due next.
         Index("ix_jobs_waiting", "queue", "run_at", postgresql_where=text("state IN ('scheduled', 'retryable')")),
