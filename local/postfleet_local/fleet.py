@@ -161,14 +161,10 @@ class Fleet:
         return Endpoint("127.0.0.1", self.sink.port)
 
     def _serve(self, server: Server, exits: ExitStack) -> None:
-        server.start()
-        exits.callback(server.stop)
-        self._guard(server)
-
-    def _guard(self, server: Server) -> None:
         number = signal.SIGINT if isinstance(server, Postgres) else signal.SIGTERM
-        if server.process is not None:
-            self._warden.watch(server.process.pid, stage=SERVER_STAGE, number=number)
+        server.on_spawn = lambda pid: self._warden.watch(pid, stage=SERVER_STAGE, number=number)
+        exits.callback(server.stop)  # whatever it is doing by then: a start may be interrupted
+        server.start()
 
     def _prepare_database(self) -> None:
         with psycopg.connect(self.postgres.url(), autocommit=True) as connection:
@@ -291,8 +287,6 @@ class Fleet:
                 server.start()
             except (StackError, OSError) as error:
                 self._tell(str(error))
-            else:
-                self._guard(server)
 
     def _stop_threads(self) -> None:
         self._stop.set()

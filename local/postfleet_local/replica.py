@@ -99,11 +99,11 @@ class Replica:
             OSError: this machine has not what it takes (files, memory, disk).
         """
         self.process = start(launch.argv, dict(launch.env), log)
+        warden.watch(self.process.pid, stage=WORKER_STAGE)
         self.launch, self.started_at, self.message = launch, now, ""
         self.probe_at, self.probes_failed = now, 0
         self.liveness_at, self.liveness_failed, self.answered = now, 0, False
         self.phase = Phase.READY if launch.readiness is None else Phase.RUNNING
-        warden.watch(self.process.pid, stage=WORKER_STAGE)
 
     def stop(self, now: float, phase: Phase = Phase.STOPPING) -> None:
         """SIGTERM, as kubelet does; `kill_at` is when the patience ends. `Phase.HUNG`: to be started again."""

