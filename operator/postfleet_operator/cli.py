@@ -44,14 +44,24 @@ def check(paths: tuple[Path, ...]) -> None:
     click.echo(f"{count} manifest{'' if count == 1 else 's'} ok")
 
 
+def _message(error: click.ClickException) -> str:
+    message = " ".join(error.format_message().split()).rstrip(".")
+    if not isinstance(error, click.UsageError):
+        return message
+    return f"{message} (see `{error.ctx.command_path if error.ctx else 'postfleet-operator'} --help`)"
+
+
 def main() -> None:
     """Entry point: like click's own, but usage errors are one line too."""
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="postfleet-operator", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        sys.exit(error.exit_code)
     except click.ClickException as error:
-        click.echo(f"postfleet-operator: {error.format_message()}", err=True)
+        click.echo(f"postfleet-operator: {_message(error)}", err=True)
         sys.exit(error.exit_code)
     except InputError as error:
         click.echo(str(error), err=True)

@@ -2,8 +2,8 @@
 
 JobPool, SendingNode and Secret (core v1, the part that matters here); a file may hold several documents. A folder may
 hold other YAML too (the quickstart has its `campaign.yaml`): a file in which no document has apiVersion or kind is
-skipped there. A file that is named itself must be a manifest. Every problem is told with its file and document,
-`pool.yaml:2: JobPool email: spec.queues: …`; all of them, not only the first.
+skipped there. A file that is named itself must be a manifest, and a folder must hold one. Every problem is told with
+its file and line, `pool.yaml:13: JobPool email: spec.queues: …`; all of them, not only the first.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.spec import JobPool, SendingNode, parse_node, parse_pool
+from postfleet_operator.spec.documents import Document, parse
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
@@ -59,17 +58,17 @@ def load(paths: Sequence[Path]) -> Manifests:
     skipped: list[str] = []
     found: list[JobPool | SendingNode | Secret] = []
     places: dict[tuple[type, str, str], str] = {}
-    for place, document in _documents(paths, problems, skipped):
+    for document in _documents(paths, problems, skipped):
         try:
-            value = _read(document)
+            value = _read(document.value)
         except InvalidManifest as error:
-            problems += [f"{place}: {line}" for line in error.problems]
+            problems += [f"{document.place_of(line)}: {line}" for line in error.problems]
             continue
         identity = (type(value), *_identity(value))
         if identity in places:
-            problems.append(f"{place}: {_title(value)} was already given in {places[identity]}")
+            problems.append(f"{document.place}: {_title(value)} was already given in {places[identity]}")
             continue
-        places[identity] = place
+        places[identity] = document.place
         found.append(value)
     if problems:
         raise InvalidManifest(problems)
@@ -81,54 +80,43 @@ def load(paths: Sequence[Path]) -> Manifests:
     )
 
 
-def _documents(paths: Sequence[Path], problems: list[str], skipped: list[str]) -> Iterator[tuple[str, Any]]:
-    for file, named in _files(paths, problems):
-        try:
-            text = file.read_text(encoding="utf-8-sig")
-        except OSError as error:
-            problems.append(f"{file}: cannot be read: {error.strerror}")
-            continue
-        except UnicodeDecodeError as error:
-            problems.append(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8")
-            continue
-        documents: list[Any] = []
-        problem = None
-        try:
-            documents.extend(yaml.load_all(text, Loader=_Loader))
-        except yaml.YAMLError as error:
-            problem = f"{file}:{len(documents) + 1}: {_syntax(error)}"
-        given = [(f"{file}:{number}", document) for number, document in enumerate(documents, 1) if document is not None]
-        if given and not (named or problem or any(_claims_to_be_one(document) for _, document in given)):
-            skipped.append(f"skipped {file}: no apiVersion and kind")
-            continue
-        yield from given
-        if problem:
-            problems.append(problem)
-
-
-def _claims_to_be_one(document: Any) -> bool:
-    return isinstance(document, Mapping) and ("apiVersion" in document or "kind" in document)
-
-
-def _files(paths: Sequence[Path], problems: list[str]) -> Iterator[tuple[Path, bool]]:
-    """The files to read, and whether each was named itself."""
+def _documents(paths: Sequence[Path], problems: list[str], skipped: list[str]) -> Iterator[Document]:
     for path in paths:
-        if not path.is_dir():
-            yield path, True
-            continue
-        inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file())
-        if not inside:
-            problems.append(f"{path}: holds no .yaml, .yml or .json file")
-        yield from ((file, False) for file in inside)
+        known = len(problems)
+        files = _inside(path) if path.is_dir() else [path]
+        given = [document for file in files for document in _documents_of(file, file is path, problems, skipped)]
+        if not given and len(problems) == known:
+            what = "manifest" if files else ".yaml, .yml or .json file"
+            problems.append(f"{path}: holds no {what}")
+        yield from given
 
 
-def _syntax(error: yaml.YAMLError) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem or error.context}"
-    if isinstance(error, yaml.reader.ReaderError):
-        return f"character {error.position + 1} is not allowed in YAML"
-    return " ".join(str(error).split())
+def _inside(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+
+
+def _documents_of(file: Path, named: bool, problems: list[str], skipped: list[str]) -> list[Document]:
+    """What a file holds; nothing if it is of another kind and was not `named` itself."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        problems.append(f"{file}: cannot be read: {error.strerror}")
+        return []
+    except UnicodeDecodeError as error:
+        problems.append(f"{file}: is not UTF-8 (byte {error.start}); save it as UTF-8")
+        return []
+    documents, mistake = parse(str(file), text)
+    given = [document for document in documents if document.value is not None]
+    if given and not (named or mistake or any(_claims_to_be_one(document.value) for document in given)):
+        skipped.append(f"skipped {file}: no apiVersion and kind")
+        return []
+    if mistake:
+        problems.append(mistake)
+    return given
+
+
+def _claims_to_be_one(value: Any) -> bool:
+    return isinstance(value, Mapping) and ("apiVersion" in value or "kind" in value)
 
 
 def _read(document: Any) -> JobPool | SendingNode | Secret:
@@ -200,26 +188,3 @@ def _identity(value: JobPool | SendingNode | Secret) -> tuple[str, str]:
 
 def _title(value: JobPool | SendingNode | Secret) -> str:
     return f"{type(value).__name__} {value.name}"
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as Kubernetes reads it: no dates, and a key given twice is an error instead of the last one winning."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, list | dict):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} is given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}

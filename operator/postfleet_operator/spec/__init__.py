@@ -1,7 +1,8 @@
 """What people write: the specs of JobPool and SendingNode, equal to `crds/` (a contract test holds that).
 
 `parse_pool` and `parse_node` take a manifest as it comes from a file or the API and give a frozen value, or raise
-`InvalidManifest` with one line per problem. `model` has the shared base and metadata, `complaints` the wording.
+`InvalidManifest` with one line per problem. `model` has the shared base and metadata, `complaints` the wording,
+`documents` the lines.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ def _metadata(kind: str, manifest: Mapping[str, Any]) -> tuple[Metadata, list[st
         problems.append(f"{title}: metadata.name: is missing, give the resource a name")
         name = ""
     elif len(name) > NAME_LENGTH or not DNS_LABEL.fullmatch(name):
-        problems.append(f"{title}: metadata.name: {NAME_RULE}")
+        problems.append(f"{title}: {NAME_RULE}")
     return (
         Metadata(
             name=name,
