@@ -23,7 +23,6 @@ def look_after(connection: Connection, pipe: Pipe, queue: str, live: set[str], s
     Messages that nobody will run and messages whose rows have moved on are deleted; rows that a deleted message offered
     may be published again at once.
     """
-    pipe.bury(queue)
     messages = pipe.messages(queue)
     if not messages:
         return

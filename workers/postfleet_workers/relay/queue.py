@@ -129,14 +129,6 @@ class Pipe:
                     pipe.lrem(f"{NAMESPACE}:{queue}", 1, message.id)
             pipe.execute()
 
-    def bury(self, queue: str) -> None:
-        """Delete Dramatiq's dead letters: messages whose job type their worker did not know. The rows are the truth.
-
-        Nobody else would: Dramatiq's own maintenance is off, and such a row is offered again and again.
-        """
-        with pipe_errors():
-            self._client.delete(f"{NAMESPACE}:{queue}.XQ", f"{NAMESPACE}:{queue}.XQ.msgs")
-
     def forget_brokers(self, live: set[str], before_ms: float) -> None:
         """Delete brokers that neither live nor called since `before_ms` (epoch), with what they had fetched."""
         with pipe_errors():
