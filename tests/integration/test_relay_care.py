@@ -125,3 +125,12 @@ def test_a_message_whose_rows_have_moved_on_goes(engine: Engine, pipe: Pipe, sta
     look_after(engine, pipe)
     assert left(pipe) == [stays[0]]
     assert pipe.depths([QUEUE]) == {QUEUE: 1}
+
+
+def test_messages_that_are_not_ours_go(engine: Engine, pipe: Pipe, redis_client: redis.Redis) -> None:
+    for number, data in enumerate(("not json", '{"args": [[[1e400, 1]]]}', '{"args": [[[99999999999999999999, 1]]]}')):
+        redis_client.hset(f"dramatiq:{QUEUE}.msgs", f"m{number}", data)
+        redis_client.rpush(f"dramatiq:{QUEUE}", f"m{number}")
+    ((job_id, _),) = publish(engine, pipe)
+    look_after(engine, pipe)
+    assert left(pipe) == [job_id]
