@@ -8,7 +8,7 @@ import platform
 from postfleet_local import tally
 from postfleet_local.fleet import Fleet
 from postfleet_local.gauge import Gauge
-from postfleet_local.observing import Observations
+from postfleet_local.observing import Observations, least
 from postfleet_local.timeline import Run, Summary
 
 SHOWN = 20
@@ -46,6 +46,9 @@ def judged(fleet: Fleet, gauge: Gauge, observations: Observations, expected: int
         priority_waits=urgent,
         replicas_peak=observations.peak,
         replicas_end=sum(workload.present for workload in end),
+        replicas_start=sum(map(least, fleet.pools())),
+        refused=verdict.refused,
+        waiting=verdict.waiting,
     )
     return Run(
         summary=summary,
@@ -62,19 +65,26 @@ def judged(fleet: Fleet, gauge: Gauge, observations: Observations, expected: int
             ("Folder", str(fleet.home.directory)),
         ),
         bad=complaints(ledger.statuses, ledger.recipients, accepted, missing),
+        server="" if fleet.sink is not None else str(fleet.server),
     )
 
 
 def complaints(
     statuses: dict[str, str], recipients: dict[str, str], accepted: dict[str, int], missing: int
 ) -> tuple[str, ...]:
-    """The first mails that were lost or sent twice, a line each. Pure."""
+    """The first mails that were lost, sent twice, refused or put off, a line each, in this order. Pure."""
+    refused, waiting = [], []
     lines = [f"{missing:,} mails never came into the ledger"] if missing else []
     for mail, status in statuses.items():
         count = accepted.get(mail, 0)
         if count > 1:
             lines.append(f"sent {count} times: {recipients[mail]} <{mail}>, {status} in the ledger")
+        elif count == 0 and status == tally.REFUSED:
+            refused.append(f"refused by the server: {recipients[mail]} <{mail}>")
+        elif count == 0 and status == tally.WAITING:
+            waiting.append(f"put off by the server, still waiting: {recipients[mail]} <{mail}>")
         elif count == 0 and status != "unknown":
             lines.append(f"lost: {recipients[mail]} <{mail}>, {status} in the ledger")
+    lines += refused + waiting
     more = len(lines) - SHOWN
     return tuple(lines[:SHOWN]) + ((f"and {more:,} more",) if more > 0 else ())

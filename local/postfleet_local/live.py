@@ -150,14 +150,16 @@ def summary_table(run: Run) -> Table:
     rows: list[tuple[str, str | Text]] = [
         ("emails", f"{summary.emails:,}"),
         ("delivered", f"{summary.delivered:,}"),
-        ("lost", _flagged(summary.lost, "red")),
+        ("lost", _flagged(summary.astray, "red")),
+        *([("refused by the server", _flagged(summary.refused, "yellow"))] if summary.refused else []),
+        *([("still waiting", _flagged(summary.waiting, "yellow"))] if summary.waiting else []),
         ("sent twice", _flagged(summary.duplicated, "red")),
         ("unknown", _flagged(summary.unknown, "yellow")),
         ("seconds", f"{summary.seconds:,.1f}"),
         ("emails a minute", f"{summary.emails_per_minute:,.0f}"),
         ("wait, p50 / p99", f"{summary.waits.p50:.1f} s / {summary.waits.p99:.1f} s"),
         ("urgent wait, p50 / p99", f"{summary.priority_waits.p50:.2f} s / {summary.priority_waits.p99:.2f} s"),
-        ("workers", f"0 → {summary.replicas_peak} → {summary.replicas_end}"),
+        ("workers", f"{summary.replicas_start} → {summary.replicas_peak} → {summary.replicas_end}"),
     ]
     for name, value in rows:
         table.add_row(name, value)

@@ -76,10 +76,14 @@ class Observations:
         """Whether every pool is back at its least number of workers, and no other process of it is left."""
         for pool in fleet.pools():
             status = fleet.processes.status(pool.name)
-            least = pool.spec.autoscaling.min_replicas if pool.spec.mode is Mode.AUTO else pool.spec.replicas
-            if status is None or status.desired > least or len(status.pids) > least:
+            if status is None or status.desired > least(pool) or len(status.pids) > least(pool):
                 return False
         return True
+
+
+def least(pool: JobPool) -> int:
+    """The number of workers that a pool never goes below. Pure."""
+    return pool.spec.autoscaling.min_replicas if pool.spec.mode is Mode.AUTO else pool.spec.replicas
 
 
 def why(decision: Decision) -> str:

@@ -25,6 +25,7 @@ h2 { font-size: 16px; margin: 0; }
 .verdict { display: inline-block; margin: 20px 0 24px; padding: 6px 14px; border-radius: 999px; font-weight: 600;
   border: 1px solid currentColor; }
 .verdict.good { color: var(--good); } .verdict.bad { color: var(--bad); }
+.verdict.mixed { color: var(--amber); }
 .tiles { display: grid; grid-template-columns: repeat(4, 1fr); gap: 12px; margin-bottom: 28px; }
 @media (max-width: 640px) { .tiles { grid-template-columns: repeat(2, 1fr); } }
 .tile, section { background: var(--card); border: 1px solid var(--line); border-radius: 12px; }
@@ -49,10 +50,16 @@ footer { color: var(--soft); font-size: 13px; margin-top: 24px; }
 .scroll { overflow-x: auto; }
 """
 
-FOOTER = (
-    "Counted at the SMTP server and held against the ledger: every mail is delivered, unknown or lost. An unknown mail "
-    "had been handed over when its worker died, before the server's answer was written down: it may have arrived, it "
-    "is listed, and it is never sent again on a guess."
+COUNTED_AT_THE_SINK = (
+    "Counted at the SMTP server and held against the ledger: every mail is delivered, unknown or lost."
+)
+COUNTED_IN_THE_LEDGER = (
+    "Counted in the ledger, by the answers of your SMTP server: every mail is delivered, refused, waiting, unknown or "
+    "lost."
+)
+UNKNOWN = (
+    "An unknown mail had been handed over when its worker died, before the server's answer was written down: it may "
+    "have arrived, it is listed, and it is never sent again on a guess."
 )
 
 
@@ -60,30 +67,42 @@ def page(run: Run) -> str:
     """The whole page."""
     summary = run.summary
     x_max = max([s.at for s in run.samples] + [float(s.at) for s in run.seconds] + [summary.seconds])
-    title = "Every mail arrived, once" if summary.good else "Not every mail arrived once"
+    title = heading(summary)
+    counted = COUNTED_IN_THE_LEDGER if run.server else COUNTED_AT_THE_SINK
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>Postfleet demo: {escape(title)}</title><style>{CSS}</style></head><body><main>",
             f'<header><div class="brand">Postfleet</div><h1>{escape(title)}</h1>',
-            f"<p>{escape(_lead(summary))}</p>{_verdict(summary)}</header>",
+            f"<p>{escape(_lead(summary, run.server))}</p>{_verdict(summary)}</header>",
             f'<div class="tiles">{"".join(_tile(value, label) for value, label in tiles(summary))}</div>',
             *(_section(plot, x_max) for plot in plots(run)),
             _bad(run),
             _changes(run),
             _facts(run),
-            f"<footer>{escape(FOOTER)}</footer>",
+            f"<footer>{escape(counted)} {escape(UNKNOWN)}</footer>",
             "</main></body></html>",
         ]
     )
+
+
+def heading(summary: Summary) -> str:
+    """The run in one line."""
+    if summary.good:
+        return "Every mail arrived, once"
+    if summary.astray or summary.duplicated:
+        return "Not every mail arrived once"
+    return "Nothing lost, nothing sent twice, but the server did not take every mail"
 
 
 def tiles(summary: Summary) -> list[tuple[str, str]]:
     """Value and label of the headline numbers."""
     return [
         (number(summary.delivered), f"delivered of {number(summary.emails)}"),
-        (number(summary.lost), "lost"),
+        (number(summary.astray), "lost"),
+        *([(number(summary.refused), "refused by the server")] if summary.refused else []),
+        *([(number(summary.waiting), "still waiting")] if summary.waiting else []),
         (number(summary.duplicated), "sent twice"),
         (number(summary.unknown), "unknown"),
         (number(summary.emails_per_minute), "emails a minute"),
@@ -134,25 +153,41 @@ def _known(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, fl
     return [point for point in points if point[1] is not None]
 
 
-def _lead(summary: Summary) -> str:
+def _lead(summary: Summary, server: str) -> str:
+    where = server or "a server that takes its time like a provider"
     return (
-        f"{number(summary.emails)} emails in {_duration(summary.seconds)}, over real SMTP, to a server that takes "
-        f"its time like a provider. Workers went from zero to {summary.replicas_peak} and back to "
-        f"{summary.replicas_end}, as the backlog asked for."
+        f"{_counted(summary.emails, 'email')} in {_duration(summary.seconds)}, over real SMTP, to {where}. "
+        f"{_workers(summary.replicas_start, summary.replicas_peak, summary.replicas_end)}"
     )
 
 
+def _workers(start: int, peak: int, end: int) -> str:
+    if start == peak == end:
+        return f"{_counted(peak, 'worker')} all along."
+    if end == start:
+        return f"Workers went from {start or 'zero'} to {peak} and back to {end or 'zero'}, as the backlog asked for."
+    return f"Workers went from {start or 'zero'} to {peak}, and {end or 'none'} ran at the end."
+
+
 def _verdict(summary: Summary) -> str:
-    words = f"{number(summary.lost)} lost · {number(summary.duplicated)} sent twice · {number(summary.unknown)} unknown"
-    return f'<div class="verdict {"good" if summary.good else "bad"}">{words}</div>'
+    parts = [f"{number(summary.astray)} lost", f"{number(summary.duplicated)} sent twice"]
+    parts += [f"{number(summary.refused)} refused by the server"] if summary.refused else []
+    parts += [f"{number(summary.waiting)} still waiting"] if summary.waiting else []
+    words = " · ".join([*parts, f"{number(summary.unknown)} unknown"])
+    kind = "good" if summary.good else "bad" if summary.astray or summary.duplicated else "mixed"
+    return f'<div class="verdict {kind}">{words}</div>'
 
 
 def _tile(value: str, label: str) -> str:
     return f'<div class="tile"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
 
 
+def _counted(count: int, noun: str) -> str:
+    return f"{number(count)} {noun}" + ("" if count == 1 else "s")
+
+
 def _duration(seconds: float) -> str:
-    return f"{number(round(seconds))} seconds" if seconds < 120 else f"{clock(seconds)} minutes"
+    return _counted(round(seconds), "second") if seconds < 120 else f"{clock(seconds)} minutes"
 
 
 def _seconds(value: float) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+REFUSED, WAITING = "bounced", "deferred"
+
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
@@ -31,6 +33,8 @@ class Verdict:
         unknown: listed as unknown by the ledger, whether or not they arrived.
         lost: neither of the two.
         duplicated: accepted more than once.
+        refused: those of the lost that the server refused for good: bounced in the ledger.
+        waiting: those of the lost that the server has put off, to be tried again: deferred in the ledger.
     """
 
     emails: int
@@ -38,6 +42,8 @@ class Verdict:
     unknown: int
     lost: int
     duplicated: int
+    refused: int = 0
+    waiting: int = 0
 
     @property
     def good(self) -> bool:
@@ -87,4 +93,13 @@ def judge(statuses: Mapping[str, str], accepted: Mapping[str, int]) -> Verdict:
     unknown = sum(status == "unknown" for status in statuses.values())
     delivered = sum(status != "unknown" and accepted.get(mail, 0) > 0 for mail, status in statuses.items())
     duplicated = sum(accepted.get(mail, 0) > 1 for mail in statuses)
-    return Verdict(len(statuses), delivered, unknown, len(statuses) - delivered - unknown, duplicated)
+    absent = [status for mail, status in statuses.items() if accepted.get(mail, 0) == 0]
+    return Verdict(
+        emails=len(statuses),
+        delivered=delivered,
+        unknown=unknown,
+        lost=len(statuses) - delivered - unknown,
+        duplicated=duplicated,
+        refused=absent.count(REFUSED),
+        waiting=absent.count(WAITING),
+    )

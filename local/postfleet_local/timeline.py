@@ -81,7 +81,11 @@ class Waits:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a demo ends with; `seconds` is from the first mail due to the last one delivered."""
+    """What a demo ends with; `seconds` is from the first mail due to the last one delivered.
+
+    `lost` is all that was neither delivered nor is unknown; `refused` and `waiting` are the parts of it that the server
+    has refused or put off. `replicas_start` is the least number of workers that the pools have.
+    """
 
     emails: int
     delivered: int
@@ -93,6 +97,9 @@ class Summary:
     priority_waits: Waits
     replicas_peak: int
     replicas_end: int
+    replicas_start: int = 0
+    refused: int = 0
+    waiting: int = 0
 
     @property
     def emails_per_minute(self) -> float:
@@ -103,6 +110,11 @@ class Summary:
     def good(self) -> bool:
         """Nothing lost, nothing sent twice."""
         return self.lost == 0 and self.duplicated == 0
+
+    @property
+    def astray(self) -> int:
+        """Lost in the strict sense: neither refused by the server nor waiting for it."""
+        return self.lost - self.refused - self.waiting
 
     def as_json(self) -> dict[str, Any]:
         """The object that `demo --json` prints."""
@@ -134,6 +146,8 @@ class Run:
     facts: tuple[tuple[str, str], ...] = ()
     bad: tuple[str, ...] = ()
     """The first few mails that were lost or sent twice, a line each."""
+    server: str = ""
+    """The user's SMTP server; empty when the mail went to the sink."""
 
 
 def sparkline(values: Sequence[float], width: int) -> str:

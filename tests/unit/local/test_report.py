@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
+from postfleet_local.judging import complaints
+from postfleet_local.live import summary_table
 from postfleet_local.plot import Kind, Plot, Series, clock, draw, nice_step, number
 from postfleet_local.report import page
 from postfleet_local.timeline import Change, Counts, Run, Sample, Second, Summary, Waits
@@ -46,6 +50,50 @@ def test_a_good_run_and_a_bad_one_say_so() -> None:
     bad = replace(RUN, summary=replace(RUN.summary, lost=1, delivered=99), bad=("lost: jo@example.org <a@b>",))
     assert "Not every mail arrived once" in page(bad)
     assert "jo@example.org &lt;a@b&gt;" in page(bad)
+
+
+def test_what_a_server_refused_or_put_off_is_not_called_lost() -> None:
+    summary = replace(RUN.summary, delivered=97, lost=3, refused=2, waiting=1)
+    html = page(replace(RUN, summary=summary, server="127.0.0.1:2525"))
+    assert "Nothing lost, nothing sent twice, but" in html
+    assert "0 lost · 0 sent twice · 2 refused by the server · 1 still waiting · 0 unknown" in html
+    assert summary.as_json()["lost"] == 3
+    assert not summary.good
+    shown = shown_table(replace(RUN, summary=summary))
+    assert re.search(r"^ *lost +0 *$", shown, re.MULTILINE)
+    assert re.search(r"^ *refused by the server +2 *$", shown, re.MULTILINE)
+    assert re.search(r"^ *still waiting +1 *$", shown, re.MULTILINE)
+
+
+def shown_table(run: Run) -> str:
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as capture:
+        console.print(summary_table(run))
+    return capture.get()
+
+
+def test_complaints_name_the_lost_before_what_the_server_would_not_take() -> None:
+    statuses = {"a": "deferred", "b": "bounced", "c": "queued", "d": "unknown", "e": "sent", "f": "sent"}
+    lines = complaints(statuses, dict.fromkeys(statuses, "jo@y"), {"e": 1, "f": 2}, missing=0)
+    assert lines == (
+        "lost: jo@y <c>, queued in the ledger",
+        "sent 2 times: jo@y <f>, sent in the ledger",
+        "refused by the server: jo@y <b>",
+        "put off by the server, still waiting: jo@y <a>",
+    )
+
+
+def test_the_words_are_of_this_run() -> None:
+    html = page(RUN)
+    assert "in 12 seconds, over real SMTP, to a server that takes its time like a provider. Workers" in html
+    assert "Workers went from zero to 3 and back to zero, as" in html
+    assert "Counted at the SMTP server" in html
+    kept = replace(RUN.summary, replicas_start=1, replicas_peak=1, replicas_end=1, seconds=1.2)
+    html = page(replace(RUN, summary=kept, server="[::1]:25"))
+    assert "in 1 second, over real SMTP, to [::1]:25. 1 worker all along." in html
+    assert "Counted in the ledger" in html
+    left = replace(RUN.summary, replicas_end=2)
+    assert "Workers went from zero to 3, and 2 ran at the end." in page(replace(RUN, summary=left))
 
 
 def test_a_run_without_samples_is_a_page_too() -> None:

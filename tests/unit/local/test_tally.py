@@ -27,9 +27,17 @@ def test_copies_are_counted_by_message_id(tmp_path: Path) -> None:
 
 
 def test_every_mail_is_delivered_unknown_or_lost() -> None:
-    statuses = {"a": "sent", "b": "sent", "c": "unknown", "d": "unknown", "e": "queued", "f": "bounced"}
+    statuses = {
+        "a": "sent",
+        "b": "sent",
+        "c": "unknown",
+        "d": "unknown",
+        "e": "queued",
+        "f": "bounced",
+        "g": "deferred",
+    }
     verdict = judge(statuses, {"a": 1, "b": 2, "d": 1, "stranger": 9})
-    assert verdict == Verdict(emails=6, delivered=2, unknown=2, lost=2, duplicated=1)
+    assert verdict == Verdict(emails=7, delivered=2, unknown=2, lost=3, duplicated=1, refused=1, waiting=1)
     assert not verdict.good
 
 
