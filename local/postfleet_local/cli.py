@@ -80,6 +80,12 @@ def say(message: str) -> None:
         click.echo(f"postfleet-local: {' '.join(line.split())}", err=True)
 
 
+def _usage(error: click.ClickException) -> str:
+    message = error.format_message().rstrip(".")
+    ctx = getattr(error, "ctx", None)
+    return f"{message} (see `{ctx.command_path} --help`)" if ctx else message
+
+
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     signal.signal(signal.SIGTERM, _interrupt)
@@ -90,7 +96,7 @@ def run(args: Sequence[str] | None = None) -> int:
         error.show()
         return BAD_INPUT
     except click.ClickException as error:
-        say(error.format_message())
+        say(_usage(error))
         return BAD_INPUT
     except ManifestError as error:
         say(str(error))

@@ -12,7 +12,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from postfleet_local.report import page
 from postfleet_local.routing import Endpoint
 from postfleet_local.timeline import Run
 from postfleet_local.urgent import Sender, Urgent
+from postfleet_operator.spec import JobPool, Mode
 from postfleet_operator.stores import database
 from postfleet_workers.store.session import engine_for
 
@@ -69,7 +71,7 @@ def run(wishes: Wishes) -> int:
     console = Console(stderr=wishes.as_json)
     display: Display = Panelled(console) if wishes.live and console.is_terminal else Plain(console)
     directory = wishes.directory or Path(tempfile.mkdtemp(prefix="postfleet-demo-"))
-    with Home(directory) as home:
+    with Home(directory) as home, folder_told(home, wishes, display):
         prepare(home)
         with keep_diary(home.directory / "logs" / "fleet.log"):
             result = conduct(wishes, options, home, display)
@@ -86,6 +88,23 @@ def run(wishes: Wishes) -> int:
     return 0 if result.summary.good else 1
 
 
+@contextmanager
+def folder_told(home: Home, wishes: Wishes, display: Display) -> Iterator[None]:
+    """Leave nothing behind unsaid: an interrupted demo's own folder goes, any other is named."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if wishes.directory is None:
+            shutil.rmtree(home.directory, ignore_errors=True)
+            display.say(f"interrupted, {home.directory} is removed")
+        else:
+            display.say(f"interrupted, data and logs are in {home.directory}")
+        raise
+    except (StackError, psycopg.Error):
+        display.say(f"data and logs are in {home.directory}")
+        raise
+
+
 def options_of(wishes: Wishes) -> Options:
     """What kind of fleet the demo needs.
 
@@ -96,9 +115,12 @@ def options_of(wishes: Wishes) -> Options:
     smtp = routing.parse_endpoint(wishes.smtp) if wishes.smtp else None
     pool, *others = (quickstart() / name for name in QUICKSTART_MANIFESTS)
     files = (wishes.pool or pool, *others)
-    queues = {queue for read in sources.read(files).pools for queue in read.spec.queues}
-    if missing := [queue for queue in NEEDED_QUEUES if queue not in queues]:
-        raise ManifestError(f"--pool: {wishes.pool}: the demo sends on queue {missing[0]}, add it to spec.queues")
+    if wishes.pool:
+        sources.read((wishes.pool,))  # by itself: a manifest of another kind is no pool
+    pools = sources.read(files).pools
+    for queue in NEEDED_QUEUES:
+        if remedy := unserved(queue, pools):
+            raise ManifestError(f"--pool: {wishes.pool}: the demo sends on queue {queue}, {remedy}")
     if smtp is not None:
         greet(smtp)
     return Options(
@@ -110,6 +132,24 @@ def options_of(wishes: Wishes) -> Options:
         sink_asks_login=True,
         settings=SETTINGS,
     )
+
+
+def unserved(queue: str, pools: Sequence[JobPool]) -> str:
+    """What to do so that a pool works on the queue; empty if one does. Pure."""
+    serving = [pool for pool in pools if queue in pool.spec.queues]
+    if not serving:
+        return "add it to spec.queues"
+    remedies = [idle for pool in serving if (idle := idle_for_good(pool))]
+    return remedies[0] if len(remedies) == len(serving) else ""
+
+
+def idle_for_good(pool: JobPool) -> str:
+    """Why a pool will never have a worker of its own accord, and the remedy; empty if it can. Pure."""
+    if pool.spec.paused:
+        return f"but JobPool {pool.name} is paused: set spec.paused to false"
+    if pool.spec.mode is Mode.MANUAL and pool.spec.replicas == 0:
+        return f"but JobPool {pool.name} has mode Manual and no replicas: set spec.replicas to 1 or more"
+    return ""
 
 
 def greet(smtp: Endpoint) -> None:

@@ -23,7 +23,9 @@ def run(directory: Path, sources: tuple[Path, ...], smtp: str | None) -> None:
     """Run until Ctrl-C or SIGTERM."""
     settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     options = Options(sources=sources, smtp=routing.parse_endpoint(smtp) if smtp else None, settings=settings)
-    for line in read(sources).skipped if sources else ():
+    kept = directory / "manifests"
+    given = sources or ((kept,) if kept.exists() else ())
+    for line in read(given).skipped if given else ():
         click.echo(line, err=True)
     with Home(directory) as home, keep_diary(home.directory / "logs" / "fleet.log"):
         tell("starting PostgreSQL and Valkey …")

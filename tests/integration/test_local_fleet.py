@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -230,11 +231,16 @@ server = Postgres(Path(sys.argv[1])); server.start(); server.stop()
     ("arguments", "message", "code"),
     [
         pytest.param(["up", "-f", "{bad}"], "pool.yaml:10: JobPool email: spec.qeues: unknown field", 2, id="field"),
+        pytest.param(["up", "--dir", "{kept}"], "pool.yaml:1: JobPool email: spec.qeues", 2, id="field of a kept one"),
         pytest.param(["up", "-f", "{none}"], "does not exist", 2, id="no such file"),
         pytest.param(["up", "--smtp", "nonsense"], "--smtp: 'nonsense' is no HOST:PORT", 2, id="smtp"),
         pytest.param(["demo", "--emails", "0"], "--emails", 2, id="emails"),
         pytest.param(["demo", "--smtp", "127.0.0.1:1"], "127.0.0.1:1 does not answer", 1, id="smtp refused"),
         pytest.param(["demo", "--pool", "{narrow}"], "the demo sends on queue priority-high", 2, id="queues"),
+        pytest.param(["demo", "--pool", "{node}"], "node.yaml: holds no JobPool", 2, id="no pool"),
+        pytest.param(["demo", "--pool", "{paused}"], "JobPool email is paused", 2, id="paused"),
+        pytest.param(["demo", "--pool", "{manual}"], "has mode Manual and no replicas", 2, id="no replicas"),
+        pytest.param(["demo", "--nonsense"], "(see `postfleet-local demo --help`)", 2, id="usage"),
         pytest.param(["demo", "--dir", "{taken}"], "holds the data of another fleet", 2, id="folder of another"),
     ],
 )
@@ -242,12 +248,42 @@ def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], message: st
     pool = (quickstart() / "pool.yaml").read_text()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "pool.yaml").write_text(pool.replace("  queues:", "  qeues: []\n  queues:"))
+    shutil.copytree(tmp_path / "bad", tmp_path / "kept" / "manifests")
     (tmp_path / "narrow.yaml").write_text(pool.replace("priority-high, ", ""))
+    (tmp_path / "paused.yaml").write_text(pool.replace("spec:", "spec:\n  paused: true", 1))
+    (tmp_path / "manual.yaml").write_text(pool.replace("spec:", "spec:\n  mode: Manual\n  replicas: 0", 1))
     (tmp_path / "taken" / "postgresql").mkdir(parents=True)
-    places = {name: tmp_path / name for name in ("bad", "none", "taken")} | {"narrow": tmp_path / "narrow.yaml"}
+    places = {name: tmp_path / name for name in ("bad", "none", "taken", "kept")}
+    places |= {name: tmp_path / f"{name}.yaml" for name in ("narrow", "paused", "manual")}
+    places["node"] = quickstart() / "node.yaml"
     command = [LOCAL, *(argument.format(**places) for argument in arguments)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
     assert done.returncode == code
     (line,) = done.stderr.splitlines()
     assert line.startswith("postfleet-local: ")
     assert message in line
+    assert done.stdout == ""
+    assert not (tmp_path / ".postfleet").exists()
+
+
+def test_without_a_command_there_is_help() -> None:
+    done = subprocess.run([LOCAL], capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 2
+    assert done.stderr.startswith("Usage: postfleet-local") or done.stdout.startswith("Usage: postfleet-local")
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["folder of its own", "--dir"])
+def test_an_interrupted_demo_says_what_became_of_its_folder(tmp_path: Path, own: bool) -> None:
+    given = [] if own else ["--dir", str(tmp_path / "demo")]
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    demo = subprocess.Popen([LOCAL, "demo", *given], stdout=subprocess.PIPE, text=True, env=environment)
+    assert demo.stdout is not None
+    assert "starting a fleet in" in demo.stdout.readline()
+    demo.send_signal(signal.SIGINT)
+    output, _ = demo.communicate(timeout=SECONDS)
+    assert demo.returncode == 130
+    if own:
+        assert "is removed" in output
+        assert list(tmp_path.iterdir()) == []
+    else:
+        assert f"interrupted, data and logs are in {tmp_path / 'demo'}" in output
