@@ -231,7 +231,7 @@ server = Postgres(Path(sys.argv[1])); server.start(); server.stop()
     ("arguments", "message", "code"),
     [
         pytest.param(["up", "-f", "{bad}"], "pool.yaml:10: JobPool email: spec.qeues: unknown field", 2, id="field"),
-        pytest.param(["up", "--dir", "{kept}"], "pool.yaml:1: JobPool email: spec.qeues", 2, id="field of a kept one"),
+        pytest.param(["up", "--dir", "{kept}"], "pool.yaml:10: JobPool email: spec.qeues", 2, id="field of a kept one"),
         pytest.param(["up", "-f", "{none}"], "does not exist", 2, id="no such file"),
         pytest.param(["up", "--smtp", "nonsense"], "--smtp: 'nonsense' is no HOST:PORT", 2, id="smtp"),
         pytest.param(["demo", "--emails", "0"], "--emails", 2, id="emails"),
