@@ -30,10 +30,13 @@ def migrate(root: Root) -> None:
 
     logs_to_stderr()
     engine = engine_for(root.settings.database_url, connections=1, application_name="postfleet-migrate")
-    wait_until_up(engine, root.settings.start_wait_seconds)
-    before = migrations.current(engine)
-    migrations.upgrade(engine)
-    after = migrations.current(engine)
+    try:
+        wait_until_up(engine, root.settings.start_wait_seconds)
+        before = migrations.current(engine)
+        migrations.upgrade(engine)
+        after = migrations.current(engine)
+    finally:
+        engine.dispose()
     click.echo(f"schema at {after}" if before == after else f"schema {before or 'empty'} -> {after}")
 
 

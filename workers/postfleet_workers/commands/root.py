@@ -67,10 +67,9 @@ class Root:
             from postfleet_workers.store.session import engine_for, require_schema, wait_until_up
 
             logs_to_stderr()
-            engine = engine_for(self.settings.database_url, connections=2, application_name="postfleet-cli")
-            wait_until_up(engine, self.settings.start_wait_seconds)
-            require_schema(engine)
-            self._engine = engine
+            self._engine = engine_for(self.settings.database_url, connections=2, application_name="postfleet-cli")
+            wait_until_up(self._engine, self.settings.start_wait_seconds)
+            require_schema(self._engine)
         return self._engine
 
     def close(self) -> None:
