@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,8 +16,6 @@ from typing import Any
 
 from sqlalchemy import Engine, text
 
-from postfleet_local.stack import free_port
-
 POSTFLEET = str(Path(sys.executable).with_name("postfleet"))
 TESTS = Path(__file__).parent
 
@@ -26,9 +25,9 @@ class Process:
 
     def __init__(self, name: str, args: list[str], env: dict[str, str], log: Path) -> None:
         self.name = name
-        self.port = free_port()
         self.log = log
-        environment = {**os.environ, **env, "POSTFLEET_HEALTH_PORT": str(self.port), "POSTFLEET_REPLICA": name}
+        # Port 0: one that was free a moment ago may be an outgoing connection's by now. The process says what it got.
+        environment = {**os.environ, **env, "POSTFLEET_HEALTH_PORT": "0", "POSTFLEET_REPLICA": name}
         with log.open("ab") as out:
             self.popen = subprocess.Popen(
                 [POSTFLEET, *args], env=environment, stdout=out, stderr=out, stdin=subprocess.DEVNULL
@@ -42,11 +41,20 @@ class Process:
         path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
         return [int(pid) for pid in path.read_text().split()] if path.exists() else []
 
+    @property
+    def port(self) -> int | None:
+        """Of its health endpoints, once it has one."""
+        found = re.search(r'"port": (\d+), "event": "health"', self.log.read_text(errors="replace"))
+        return int(found.group(1)) if found else None
+
     def ready(self) -> bool:
         if self.popen.poll() is not None:
             raise AssertionError(f"{self.name} ended with {self.popen.returncode}: {self.tail()}")
+        port = self.port
+        if port is None:
+            return False
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=1) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=1) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False

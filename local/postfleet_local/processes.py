@@ -254,6 +254,7 @@ class Processes:
             for volume in mounted:
                 volumes.write(self._folder(volume.secret), self._content(volume))
             folders = {volume.secret: self._folder(volume.secret) for volume in mounted}
+            replica.port = free_port()  # a new one each time: whoever took the last one meanwhile keeps it
             launch = pods.launch(
                 replica.pod, replica=replica.name, secrets=self._secrets, folders=folders, port=replica.port
             )

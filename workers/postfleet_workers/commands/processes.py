@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import click
+import structlog
 
 from postfleet_workers import app as apps
 from postfleet_workers import logs
@@ -119,6 +120,7 @@ def relay(root: Root) -> int:
         )
         health = Health(settings.health_host, settings.health_port, live=loop.live, ready=loop.ready.is_set)
         health.start()
+        structlog.get_logger(__name__).info("health", port=health.port)
         loop.run()
         health.stop()
     return 0
