@@ -6,7 +6,8 @@ OperatorError
  ├── TransientError           worth trying again
  │    ├── PipeUnavailable     Redis does not answer
  │    ├── StoreUnavailable    PostgreSQL does not answer
- │    └── ClusterUnavailable  the cluster (or the local supervisor) does not answer
+ │    ├── ClusterUnavailable  the cluster (or the local supervisor) does not answer
+ │    └── NotLeader           another replica of the operator acts; nothing may be written
  └── PermanentError           trying again cannot help until somebody changes something
       ├── NameTaken           a Deployment of that name belongs to somebody else
       └── Rejected            the cluster refused what was applied
@@ -47,6 +48,10 @@ class StoreUnavailable(TransientError):  # noqa: N818
 
 class ClusterUnavailable(TransientError):  # noqa: N818
     """The cluster does not answer."""
+
+
+class NotLeader(TransientError):  # noqa: N818
+    """Another replica of the operator acts, or may act by now: nothing may be written."""
 
 
 class PermanentError(OperatorError):

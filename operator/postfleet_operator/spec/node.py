@@ -7,7 +7,7 @@ workers to read: camelCase, defaults filled in, no credentials, only the name of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -93,6 +93,12 @@ class SendingNode:
 
     metadata: Metadata
     spec: NodeSpec
+    status: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        return self.metadata.key
 
     @property
     def name(self) -> str:
@@ -109,4 +115,4 @@ def parse_node(manifest: Mapping[str, Any]) -> SendingNode:
     metadata, spec = parse("SendingNode", NodeSpec, manifest)
     if metadata.name in RESERVED_NAMES:
         raise InvalidManifest([f"SendingNode {metadata.name}: metadata.name: {NAME_RESERVED}"])
-    return SendingNode(metadata, spec)
+    return SendingNode(metadata, spec, manifest.get("status") or {})
