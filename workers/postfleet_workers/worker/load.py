@@ -1,4 +1,8 @@
-"""What a process has done: busy threads, settled jobs, busy thread-seconds. Read by the lease's renewal."""
+"""What a process has done: busy threads, settled jobs, thread-seconds of finished bundles. Read by the lease's renewal.
+
+Only finished bundles count: with `completed` they give the pace of a thread, and a job that has run for ten minutes
+must not make its pool look slow before it is done.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +22,19 @@ class LoadMeter:
         self._busy = 0
         self._completed = 0
         self._busy_seconds = 0.0
-        self._since = clock.monotonic()
 
     @contextmanager
     def busy(self) -> Iterator[None]:
         """A thread runs a bundle."""
-        self._change(1)
+        began = clock.monotonic()
+        with self._lock:
+            self._busy += 1
         try:
             yield
         finally:
-            self._change(-1)
+            with self._lock:
+                self._busy -= 1
+                self._busy_seconds += clock.monotonic() - began
 
     def settled(self, jobs: int) -> None:
         """Outcomes of so many jobs were written."""
@@ -36,13 +43,5 @@ class LoadMeter:
 
     def read(self) -> Load:
         """The counts as of now."""
-        self._change(0)
         with self._lock:
             return Load(self._busy, self._completed, round(self._busy_seconds, 3))
-
-    def _change(self, by: int) -> None:
-        with self._lock:
-            now = clock.monotonic()
-            self._busy_seconds += self._busy * (now - self._since)
-            self._since = now
-            self._busy += by

@@ -18,7 +18,7 @@ class Worker(Base):
         node: the sending node it serves, or `shared`.
         busy: threads inside a bundle at the last renewal.
         completed: jobs settled since it started.
-        busy_seconds: thread-seconds spent inside bundles; with `completed` the pace that scaling learns from.
+        busy_seconds: thread-seconds of finished bundles; with `completed` the pace that scaling learns from.
     """
 
     __tablename__ = "workers"
