@@ -1,14 +1,15 @@
-"""The loop that scales every pool: gather, decide, do only what differs, report. Thin: all judgement is elsewhere.
+"""The loop that scales every set of workers: gather, decide, do only what differs, report.
 
+Thin: all judgement is elsewhere.
 One thread, one Redis pipeline per tick. A pool that fails is reported and tried again; it never stops the others.
 """
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 import structlog
@@ -17,11 +18,14 @@ from postfleet_operator import reporting
 from postfleet_operator.cluster import BrokenPool, Cluster, Workload
 from postfleet_operator.conditions import Facts, Problem
 from postfleet_operator.deployment import RenderSettings, render
-from postfleet_operator.errors import ClusterUnavailable, NameTaken, OperatorError
+from postfleet_operator.errors import ClusterUnavailable, NameTaken, NotLeader, OperatorError
 from postfleet_operator.reasons import Reason
+from postfleet_operator.scaling import shadow
 from postfleet_operator.scaling.decide import decide, first_state, remember
-from postfleet_operator.scaling.values import Decision, Sample, Signal, State
-from postfleet_operator.spec import JobPool, PoolSpec
+from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.values import Decision, PodTimes, Sample, Signal, Work
+from postfleet_operator.spec import JobPool, Mode, SendingNode
+from postfleet_operator.workerset import WorkerSet, worker_sets
 
 log = structlog.get_logger(__name__)
 
@@ -29,131 +33,270 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 # A Deployment that nobody is known to have changed is applied again this often, in case somebody has.
 RESYNC_SECONDS = 300.0
+# No more of these in one tick: with hundreds of pools they fall due together, and scaling must not wait for them.
+RESYNCS_PER_TICK = 5
 
 
 class Signals(Protocol):
-    """Looks at the work of pools; `sampling.Sampler` is the real one."""
+    """Looks at the work of worker sets; `sampling.Sampler` is the real one."""
 
-    def sample(self, pools: Sequence[JobPool], now: float) -> Mapping[str, Signal]:
-        """One signal per pool, by its key. Never raises for a broken Redis or PostgreSQL: that is a signal too."""
+    def sample(self, sets: Sequence[WorkerSet], now: float) -> Mapping[str, Signal]:
+        """One signal per set, by its key. Never raises for a broken Redis or PostgreSQL: that is a signal too."""
+
+    def in_flight(self, workers: WorkerSet) -> Mapping[str, int]:
+        """Messages that each worker has fetched and not finished, by replica, as far as is known."""
 
 
-Observer = Callable[[JobPool, Sample, Decision], None]
+class Progresses(Protocol):
+    """Tells what workers get done; `progress.Progress` is the real one."""
+
+    def look(self, now: float) -> Mapping[str, Work]:
+        """What was done since the last look, by worker set key; only what has news. Never raises."""
+
+
+Observer = Callable[[WorkerSet, Sample, Decision, shadow.Shadow | None], None]
 
 
 @dataclass(slots=True)
 class _Memory:
-    """What the loop remembers of a pool."""
+    """What the loop remembers of a set of workers."""
 
-    spec: PoolSpec | None = None
+    workers: WorkerSet | None = None
     state: State | None = None
+    shadow: shadow.Shadow | None = None
+    work: Work | None = None
     next_at: float = 0.0
-    applied: str = ""
+    applied: bool = False
     applied_at: float = 0.0
+    released: bool = False
+    facts: Facts | None = None
     report: reporting.Report = field(default_factory=reporting.Report)
 
 
 class Autoscaler:
-    """Scales the pools of a cluster.
+    """Scales the worker sets of a cluster.
 
     Args:
         cluster: where pools live and workers run.
         signals: how their work is seen.
+        progress: how their throughput is learned.
         clock: epoch seconds.
         render_settings: what Deployments are rendered with.
         observer: told of every decision, for metrics and live views.
+        forget: told the key of every set that is gone.
     """
 
     def __init__(
         self,
         cluster: Cluster,
         signals: Signals,
+        progress: Progresses,
         clock: Callable[[], float],
         render_settings: RenderSettings,
         observer: Observer | None = None,
+        forget: Callable[[str], None] | None = None,
     ) -> None:
         self._cluster = cluster
         self._signals = signals
+        self._progress = progress
         self._clock = clock
         self._render_settings = render_settings
         self._observer = observer
+        self._forget = forget
         self._memories: dict[str, _Memory] = {}
+        self._resyncs = 0
+        self._woken = threading.Event()
+        self.ticked_at = clock()
 
     def run(self, stop: threading.Event) -> None:
-        """Tick until `stop` is set."""
+        """Tick until `stop` is set; `wake` ends the wait between two ticks."""
         while not stop.is_set():
-            stop.wait(self.tick(self._clock()))
+            self._woken.wait(self.tick(self._clock()))
+            self._woken.clear()
+
+    def wake(self) -> None:
+        """Something changed, or it is time to stop: look now."""
+        self._woken.set()
+
+    def reset(self) -> None:
+        """Forget every state: somebody else may have acted in between."""
+        self._memories = {}
+
+    def facts(self, key: str) -> Facts | None:
+        """What was last found out about a set of workers; from any thread."""
+        memory = self._memories.get(key)
+        return None if memory is None else memory.facts
 
     def tick(self, now: float) -> float:
-        """Handle every pool that is due at `now`; returns the seconds until the next look (at most 1)."""
+        """Handle every set that is due at `now`; returns the seconds until the next look (at most 1)."""
+        self.ticked_at, self._resyncs = now, 0
         try:
-            pools = self._cluster.pools()
+            pools, nodes = self._cluster.pools(), self._cluster.nodes()
         except ClusterUnavailable as error:
             log.warning("pools_not_listed", error=str(error))
             return LOOK_SECONDS
-        self._memories = {pool.key: self._memories.get(pool.key) or _Memory() for pool in pools}
-        due = [pool for pool in pools if self._due(pool, now)]
-        readable = [pool for pool in due if isinstance(pool, JobPool)]
-        signals = self._signals.sample(readable, now) if readable else {}
-        for pool in due:
-            self._handle(pool, signals, now)
+        sets = worker_sets(
+            [pool for pool in pools if isinstance(pool, JobPool)],
+            [node for node in nodes if isinstance(node, SendingNode)],
+        )
+        broken = [pool for pool in pools if isinstance(pool, BrokenPool)]
+        self._keep([*(workers.key for workers in sets), *(pool.key for pool in broken)])
+        for key, work in self._progress.look(now).items():
+            if key in self._memories:
+                self._memories[key].work = work
+        due = [workers for workers in sets if self._due(workers, now)]
+        signals = self._signals.sample(due, now) if due else {}
+        for workers in due:
+            self._guarded(workers.key, partial(self._handle, workers, signals[workers.key], now))
+        for pool in broken:
+            if now >= self._memories[pool.key].next_at:
+                self._guarded(pool.key, partial(self._handle_broken, pool, now))
         soonest = min((memory.next_at for memory in self._memories.values()), default=now + LOOK_SECONDS)
         return min(max(soonest - now, 0.05), LOOK_SECONDS)
 
-    def _due(self, pool: JobPool | BrokenPool, now: float) -> bool:
-        memory = self._memories[pool.key]
-        spec = pool.spec if isinstance(pool, JobPool) else None
-        return now >= memory.next_at or spec != memory.spec
+    def _keep(self, keys: Sequence[str]) -> None:
+        gone = self._memories.keys() - set(keys)
+        self._memories = {key: self._memories.get(key) or _Memory() for key in keys}
+        if self._forget is not None:
+            for key in gone:
+                self._forget(key)
 
-    def _handle(self, pool: JobPool | BrokenPool, signals: Mapping[str, Signal], now: float) -> None:
-        memory = self._memories[pool.key]
+    def _due(self, workers: WorkerSet, now: float) -> bool:
+        memory = self._memories[workers.key]
+        return now >= memory.next_at or memory.workers is None or _differ(memory.workers, workers)
+
+    @staticmethod
+    def _guarded(key: str, handle: Callable[[], None]) -> None:
         try:
-            if isinstance(pool, BrokenPool):
-                memory.spec, memory.next_at = None, now + LOOK_SECONDS
-                reporting.report_broken(self._cluster, pool, memory.report, now)
-            else:
-                memory.spec, memory.next_at = pool.spec, now + pool.spec.autoscaling.polling_interval_seconds
-                facts = self._scale(pool, memory, signals[pool.key], now)
-                reporting.report(self._cluster, pool, facts, memory.report, now)
+            handle()
+        except NotLeader:
+            log.info("not_leading", pool=key)
         except OperatorError as error:
-            log.warning("pool_failed", pool=pool.key, error=str(error))
+            log.warning("pool_failed", pool=key, error=str(error))
         except Exception:
-            log.exception("pool_crashed", pool=pool.key)
+            log.exception("pool_crashed", pool=key)
 
-    def _scale(self, pool: JobPool, memory: _Memory, signal: Signal, now: float) -> Facts:
-        facts = Facts(pool.metadata.generation, pool.spec, signal=signal)
+    def _handle_broken(self, pool: BrokenPool, now: float) -> None:
+        memory = self._memories[pool.key]
+        memory.workers, memory.next_at = None, now + LOOK_SECONDS
+        reporting.report_broken(self._cluster, pool, memory.report, now)
+
+    def _handle(self, workers: WorkerSet, signal: Signal, now: float) -> None:
+        memory = self._memories[workers.key]
+        if memory.workers is None or _differ(memory.workers, workers):
+            memory.applied = False
+        memory.workers, memory.next_at = workers, now + workers.spec.autoscaling.polling_interval_seconds
+        memory.facts = self._scale(workers, memory, signal, now)
+        reporting.report(self._cluster, workers, memory.facts, memory.report, now)
+
+    def _scale(self, workers: WorkerSet, memory: _Memory, signal: Signal, now: float) -> Facts:
+        facts = Facts(workers.pool.metadata.generation, workers.spec, signal=signal, taken=workers.taken)
         try:
-            workload = self._ensure(pool, memory, now)
+            workload = self._ensure(workers, memory, now)
             facts = replace(facts, workload=workload)
-            sample = Sample(signal, workload.replicas, workload.ready, workload.starting)
-            memory.state = memory.state or first_state(sample.replicas, now)
-            decision = decide(sample, pool.spec, memory.state, now)
-            memory.state = remember(memory.state, sample, decision)
-            facts = replace(facts, decision=decision)
-            if decision.after != decision.before:
-                self._cluster.scale(pool, decision.after)
-                log.info("scaled", pool=pool.key, message=decision.message)
-                facts = replace(facts, workload=self._cluster.observe(pool))
+            sample = _sample(signal, workload, memory.work)
+            memory.work = None
+            state = memory.state or _first_state(workers, sample.replicas, now)
+            decision = decide(sample, workers.spec, state, now)
+            memory.state = remember(state, sample, workers.spec, decision)
+            memory.shadow = self._shadow(workers, memory, sample, now)
+            facts = replace(facts, decision=decision, shadow=memory.shadow)
+            if self._act(workers, memory, sample, decision):
+                facts = replace(facts, workload=self._cluster.observe(workers))
+        except NotLeader:
+            raise
         except OperatorError as error:
             return replace(facts, problem=_problem(error))
         if self._observer is not None:
-            self._observer(pool, sample, decision)
+            self._observer(workers, sample, decision, memory.shadow)
         return facts
 
-    def _ensure(self, pool: JobPool, memory: _Memory, now: float) -> Workload:
-        """The pool's Deployment, applied if it is missing, outdated or due for a check."""
-        workload = self._cluster.observe(pool)
-        deployment = render(pool, self._render_settings)
-        fingerprint = _fingerprint(deployment)
-        if workload.exists and memory.applied == fingerprint and now < memory.applied_at + RESYNC_SECONDS:
+    @staticmethod
+    def _shadow(workers: WorkerSet, memory: _Memory, sample: Sample, now: float) -> shadow.Shadow | None:
+        spec = workers.spec.shadow_spec()
+        if spec is None or memory.state is None:
+            return None
+        return shadow.step(memory.shadow, sample, spec, memory.state, now)
+
+    def _act(self, workers: WorkerSet, memory: _Memory, sample: Sample, decision: Decision) -> bool:
+        """Do what was decided, in the modes that act; whether anything was done."""
+        if workers.spec.mode is Mode.EXTERNAL:
+            if not memory.released:
+                self._cluster.release(workers)
+                memory.released = True
+            return False
+        memory.released = False
+        if workers.spec.mode is Mode.RECOMMEND or decision.after == decision.before:
+            return False
+        self._cluster.scale(workers, decision.after, self._first_to_go(workers, sample, decision))
+        log.info("scaled", pool=workers.key, message=decision.message)
+        return True
+
+    def _first_to_go(self, workers: WorkerSet, sample: Sample, decision: Decision) -> tuple[str, ...]:
+        """The pods to end: those with the fewest jobs in flight, of these the youngest."""
+        surplus = decision.before - decision.after
+        if surplus <= 0 or decision.after == 0:
+            return ()
+        in_flight = self._signals.in_flight(workers)
+        ordered = sorted(sample.pods, key=lambda pod: (in_flight.get(pod.name, 0), -pod.created_at, pod.name))
+        return tuple(pod.name for pod in ordered[:surplus])
+
+    def _ensure(self, workers: WorkerSet, memory: _Memory, now: float) -> Workload:
+        """The Deployment, applied if it is missing, outdated or due for a check."""
+        workload = self._cluster.observe(workers)
+        if workload.exists and memory.applied and not self._resync(memory, now):
             return workload
-        self._cluster.apply(pool, deployment)
-        memory.applied, memory.applied_at = fingerprint, now
-        return self._cluster.observe(pool)
+        deployment = render(workers, self._render_settings)
+        self._cluster.apply(workers, deployment)
+        memory.applied_at, memory.applied = now, True
+        return self._cluster.observe(workers)
+
+    def _resync(self, memory: _Memory, now: float) -> bool:
+        """Whether it is time, and this set's turn, to apply again what should be there already."""
+        if now < memory.applied_at + RESYNC_SECONDS or self._resyncs >= RESYNCS_PER_TICK:
+            return False
+        self._resyncs += 1
+        return True
 
 
-def _fingerprint(manifest: Mapping[str, Any]) -> str:
-    return json.dumps(manifest, sort_keys=True)
+def _differ(one: WorkerSet, other: WorkerSet) -> bool:
+    """Whether two sets of one key differ in what is wanted; a new status is no reason to look again."""
+    if one.pool.metadata.uid != other.pool.metadata.uid or (one.spec is not other.spec and one.spec != other.spec):
+        return True
+    if one.taken != other.taken or (one.node is None) is not (other.node is None):
+        return True
+    return one.node is not None and other.node is not None and one.node.spec != other.node.spec
+
+
+def _sample(signal: Signal, workload: Workload, work: Work | None) -> Sample:
+    pods = tuple(
+        PodTimes(pod.name, pod.created_at, pod.ready_at, pod.unschedulable) for pod in workload.pods if not pod.stopping
+    )
+    return Sample(signal, workload.replicas, workload.ready, workload.starting, pods, work)
+
+
+def _first_state(workers: WorkerSet, replicas: int, now: float) -> State:
+    """What the status remembers of throughput and start-up survives zero workers and a restart of the operator."""
+    status: Mapping[str, Any] = workers.pool.status
+    if workers.node is not None:
+        own = workers.node.status.get("workers")
+        decision = (own if isinstance(own, Mapping) else {}).get("lastDecision")
+        inputs = decision.get("inputs") if isinstance(decision, Mapping) else None
+        status = inputs if isinstance(inputs, Mapping) else status
+    return first_state(
+        replicas,
+        now,
+        _number(status.get("throughputPerReplica")),
+        _number(status.get("startupSeconds")),
+        workers.spec.worker.capacity,
+    )
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(str(value)) if value is not None else None
+    except ValueError:
+        return None
 
 
 def _problem(error: OperatorError) -> Problem:

@@ -7,12 +7,13 @@ Ready is about the workers, SignalHealthy about what the operator sees, ScalingA
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from postfleet_operator.cluster import Workload
 from postfleet_operator.reasons import ConditionType, DecisionReason, Reason
+from postfleet_operator.scaling.shadow import Shadow
 from postfleet_operator.scaling.values import Decision, Signal, Source
 from postfleet_operator.spec import Mode, PoolSpec
 
@@ -27,7 +28,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What conditions are composed of; what is not known (yet) is None."""
+    """What conditions are composed of; what is not known (yet) is None. `taken`: queues that an older pool has."""
 
     generation: int
     spec: PoolSpec | None = None
@@ -35,6 +36,8 @@ class Facts:
     signal: Signal | None = None
     decision: Decision | None = None
     problem: Problem | None = None
+    shadow: Shadow | None = None
+    taken: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

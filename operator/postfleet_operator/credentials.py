@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from postfleet_operator.deployment import labels, nodes_secret, owner_references
-from postfleet_operator.spec import JobPool, SendingNode
+from postfleet_operator.spec import SendingNode
+from postfleet_operator.workerset import WorkerSet
 
 KEYS = ("username", "password")
 
@@ -49,16 +50,16 @@ def gather(nodes: Sequence[SendingNode], secrets: Mapping[tuple[str, str], Mappi
     return Credentials(files, tuple(problems))
 
 
-def render_secret(pool: JobPool, credentials: Credentials) -> dict[str, Any]:
-    """The Secret that the pool's Deployment mounts."""
+def render_secret(workers: WorkerSet, credentials: Credentials) -> dict[str, Any]:
+    """The Secret that the set's Deployment mounts."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
-            "name": nodes_secret(pool),
-            "namespace": pool.metadata.namespace,
-            "labels": labels(pool),
-            "ownerReferences": owner_references(pool),
+            "name": nodes_secret(workers),
+            "namespace": workers.namespace,
+            "labels": labels(workers),
+            "ownerReferences": owner_references(workers.pool),
         },
         "type": "Opaque",
         "stringData": dict(credentials.files),

@@ -1,4 +1,4 @@
-"""A JobPool as the Deployment that runs its workers. Pure: a pool and a few settings in, a manifest out.
+"""A worker set as the Deployment that runs it. Pure: a pool and perhaps a Dedicated node in, a manifest out.
 
 The rendered container is the whole contract with the workers package: its command, its environment, the folder with
 credentials, its health endpoints and its grace period. The local fleet starts processes from the same manifest.
@@ -12,10 +12,10 @@ from typing import Any
 
 from postfleet_operator.spec import API_VERSION, JobPool
 from postfleet_operator.spec.pool import EnvFrom, EnvVar
+from postfleet_operator.workerset import WorkerSet
 
 POOL_LABEL = "postfleet.io/pool"
 NODE_LABEL = "postfleet.io/node"
-SHARED = "shared"
 CREDENTIALS_DIR = "/var/run/postfleet/nodes"
 CREDENTIALS_VOLUME = "node-credentials"
 CONTAINER = "worker"
@@ -37,28 +37,28 @@ class RenderSettings:
     connections_secret: str = "postfleet-connections"  # noqa: S105 - the name of a Secret
 
 
-def labels(pool: JobPool, node: str = SHARED) -> dict[str, str]:
-    """Labels of everything that belongs to the pool's workers on `node`."""
+def labels(workers: WorkerSet) -> dict[str, str]:
+    """Labels of everything that belongs to the set."""
     return {
-        **selector(pool, node),
+        **selector(workers),
         "app.kubernetes.io/name": "postfleet-worker",
         "app.kubernetes.io/managed-by": "postfleet-operator",
     }
 
 
-def selector(pool: JobPool, node: str = SHARED) -> dict[str, str]:
-    """What selects those workers. A Deployment's selector can never change, so it holds no more than it must."""
-    return {POOL_LABEL: pool.name, NODE_LABEL: node}
+def selector(workers: WorkerSet) -> dict[str, str]:
+    """What selects its pods. A Deployment's selector can never change, so it holds no more than it must."""
+    return {POOL_LABEL: workers.pool.name, NODE_LABEL: workers.node_label}
 
 
-def selector_text(pool: JobPool) -> str:
+def selector_text(workers: WorkerSet) -> str:
     """The selector as the `scale` subresource wants it."""
-    return ",".join(f"{key}={value}" for key, value in selector(pool).items())
+    return ",".join(f"{key}={value}" for key, value in selector(workers).items())
 
 
-def nodes_secret(pool: JobPool) -> str:
-    """Name of the Secret with the credentials of the nodes that the pool serves."""
-    return f"{pool.name}-nodes"
+def nodes_secret(workers: WorkerSet) -> str:
+    """Name of the Secret with the credentials of the nodes that the set serves."""
+    return f"{workers.name}-nodes"
 
 
 def owner_references(pool: JobPool) -> list[dict[str, Any]]:
@@ -77,58 +77,71 @@ def owner_references(pool: JobPool) -> list[dict[str, Any]]:
     ]
 
 
-def render(pool: JobPool, settings: RenderSettings) -> dict[str, Any]:
-    """The Deployment of `pool`."""
+def render(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
+    """The Deployment of `workers`."""
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
-            "name": pool.name,
-            "namespace": pool.metadata.namespace,
-            "labels": labels(pool),
-            "ownerReferences": owner_references(pool),
+            "name": workers.name,
+            "namespace": workers.namespace,
+            "labels": labels(workers),
+            "ownerReferences": owner_references(workers.pool),
         },
         "spec": {
             "revisionHistoryLimit": 3,
-            "selector": {"matchLabels": selector(pool)},
+            "selector": {"matchLabels": selector(workers)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": labels(pool)}, "spec": _pod(pool, settings)},
+            "template": {"metadata": {"labels": labels(workers)}, "spec": _pod(workers, settings)},
         },
     }
 
 
-def _pod(pool: JobPool, settings: RenderSettings) -> dict[str, Any]:
+def _pod(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
     return {
-        "terminationGracePeriodSeconds": pool.spec.worker.shutdown_timeout_seconds + GRACE_MARGIN_SECONDS,
+        "terminationGracePeriodSeconds": workers.spec.worker.shutdown_timeout_seconds + GRACE_MARGIN_SECONDS,
         "automountServiceAccountToken": False,
         # A Service called postfleet-redis would otherwise inject POSTFLEET_REDIS_PORT=tcp://… into the settings.
         "enableServiceLinks": False,
         "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
-        "containers": [_container(pool, settings)],
+        "containers": [_container(workers, settings)],
         "volumes": [
             # Optional: a pool without nodes that need credentials starts all the same.
             {
                 "name": CREDENTIALS_VOLUME,
-                "secret": {"secretName": nodes_secret(pool), "optional": True, "defaultMode": 0o444},
+                "secret": {"secretName": nodes_secret(workers), "optional": True, "defaultMode": 0o444},
             },
             {"name": "tmp", "emptyDir": {}},
         ],
+        **_place(workers),
     }
 
 
-def _container(pool: JobPool, settings: RenderSettings) -> dict[str, Any]:
-    worker = pool.spec.worker
+def _place(workers: WorkerSet) -> dict[str, Any]:
+    """Where a Dedicated node's workers run."""
+    if workers.node is None:
+        return {}
+    own = workers.node.spec.workers
+    place = {
+        "nodeSelector": dict(own.node_selector),
+        "tolerations": [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in own.tolerations],
+    }
+    return {key: value for key, value in place.items() if value}
+
+
+def _container(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
+    worker = workers.spec.worker
     return {
         "name": CONTAINER,
         "image": worker.image or settings.worker_image,
         "command": ["postfleet", "worker"],
         "args": [
-            f"--queues={','.join(pool.spec.queues)}",
+            f"--queues={','.join(workers.queues)}",
             f"--threads={worker.threads}",
             f"--processes={worker.processes}",
             f"--shutdown-timeout={worker.shutdown_timeout_seconds}",
         ],
-        "env": [*_own_env(pool), *(_env(variable) for variable in worker.env)],
+        "env": [*_own_env(workers), *(_env(variable) for variable in worker.env)],
         "envFrom": [
             {"secretRef": {"name": settings.connections_secret}},
             *(_env_from(source) for source in worker.env_from),
@@ -149,10 +162,10 @@ def _container(pool: JobPool, settings: RenderSettings) -> dict[str, Any]:
     }
 
 
-def _own_env(pool: JobPool) -> list[dict[str, Any]]:
+def _own_env(workers: WorkerSet) -> list[dict[str, Any]]:
     return [
-        {"name": "POSTFLEET_POOL", "value": pool.name},
-        {"name": "POSTFLEET_NODE", "value": SHARED},
+        {"name": "POSTFLEET_POOL", "value": workers.pool.key},
+        {"name": "POSTFLEET_NODE", "value": workers.node_label},
         {"name": "POSTFLEET_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POSTFLEET_CREDENTIALS_DIR", "value": CREDENTIALS_DIR},
         {"name": "POSTFLEET_HEALTH_HOST", "value": "0.0.0.0"},  # noqa: S104 - the kubelet's probes come from outside

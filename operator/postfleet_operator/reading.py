@@ -11,10 +11,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from postfleet_operator.scaling.values import Signal, Source
+from postfleet_operator.scaling.values import QueueLoad, Signal, Source
 
 # A relay that misses this many of its own polls is silent. Never less than the floor: a busy machine may hold it up.
 STALE_POLLS = 3.0
@@ -23,7 +23,10 @@ STALE_FLOOR_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RelayRecord:
-    """What the relay wrote about a queue; times are Redis' epoch seconds, counts are jobs."""
+    """What the relay wrote about a queue; times are Redis' epoch seconds, counts are jobs.
+
+    `permitted`: jobs per second by the limit that binds them; None when some work of the queue has no limit.
+    """
 
     at: float
     poll_seconds: float
@@ -34,7 +37,10 @@ class RelayRecord:
     next_run_at: float | None = None
     oldest_seconds: float = 0.0
     running: int = 0
+    running_bundles: int = 0
     mean_bundle_size: float = 1.0
+    arrivals_per_second: float = 0.0
+    permitted: Mapping[str, float] | None = None
 
     def age_seconds(self, server_time: float) -> float:
         """How old it is."""
@@ -51,9 +57,13 @@ class QueueReading:
 
     queue: str
     messages: int
-    waiting: int
+    listed: int
     record: RelayRecord | None
     problem: str = ""
+
+    def named(self, queue: str) -> QueueReading:
+        """The same under the pool's own name of the queue."""
+        return replace(self, queue=queue)
 
 
 def parse_record(text: str | None) -> RelayRecord | None:
@@ -72,7 +82,10 @@ def parse_record(text: str | None) -> RelayRecord | None:
             next_run_at=None if raw["next_run_at"] is None else float(raw["next_run_at"]),
             oldest_seconds=float(raw["oldest_seconds"]),
             running=int(raw["running"]),
+            running_bundles=int(raw["running_bundles"]),
             mean_bundle_size=max(float(raw["mean_bundle_size"]), 1.0),
+            arrivals_per_second=max(float(raw["arrivals_per_second"]), 0.0),
+            permitted=None if raw["permitted"] is None else {str(k): float(v) for k, v in raw["permitted"].items()},
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -93,7 +106,7 @@ def problems(readings: Iterable[QueueReading], server_time: float) -> list[str]:
 
 
 def sum_up(readings: Sequence[QueueReading]) -> Signal:
-    """The signal of a pool from healthy readings of all its queues."""
+    """The signal of a set of workers from healthy readings of all its queues."""
     pairs = [(reading, reading.record) for reading in readings if reading.record is not None]
     throttled_by: Counter[str] = Counter()
     for _, record in pairs:
@@ -101,12 +114,8 @@ def sum_up(readings: Sequence[QueueReading]) -> Signal:
     due = [record.next_run_at for _, record in pairs if record.next_run_at is not None]
     return Signal(
         source=Source.REDIS,
-        ready=sum(math.ceil(reading.waiting * record.mean_bundle_size) for reading, record in pairs),
-        in_flight=sum(
-            # The two counts are read one after the other: a message may have come or gone in between.
-            math.ceil(max(reading.messages - reading.waiting, 0) * record.mean_bundle_size)
-            for reading, record in pairs
-        ),
+        ready=sum(_ready(reading, record) for reading, record in pairs),
+        in_flight=sum(_in_flight(reading, record) for reading, record in pairs),
         held=sum(record.held for _, record in pairs),
         throttled=sum(record.throttled for _, record in pairs),
         throttled_by=dict(throttled_by),
@@ -114,4 +123,36 @@ def sum_up(readings: Sequence[QueueReading]) -> Signal:
         next_run_at=min(due, default=None),
         oldest_seconds=max((record.oldest_seconds for _, record in pairs), default=0.0),
         running=sum(record.running for _, record in pairs),
+        running_bundles=sum(record.running_bundles for _, record in pairs),
+        permitted_per_second=_permitted([record for _, record in pairs]),
+        queues=tuple(_load(reading, record) for reading, record in pairs),
     )
+
+
+def _ready(reading: QueueReading, record: RelayRecord) -> int:
+    return math.ceil(reading.listed * record.mean_bundle_size)
+
+
+def _in_flight(reading: QueueReading, record: RelayRecord) -> int:
+    # The two counts are read one after the other: a message may have come or gone in between.
+    return math.ceil(max(reading.messages - reading.listed, 0) * record.mean_bundle_size)
+
+
+def _load(reading: QueueReading, record: RelayRecord) -> QueueLoad:
+    prefetched = max(_in_flight(reading, record) - record.running, 0)
+    return QueueLoad(
+        reading.queue,
+        waiting=_ready(reading, record) + prefetched + record.held,
+        arrivals_per_second=record.arrivals_per_second,
+        oldest_seconds=record.oldest_seconds,
+    )
+
+
+def _permitted(records: Iterable[RelayRecord]) -> float | None:
+    """What the limits let through, each limit counted once; a queue without any work neither limits nor is limited."""
+    limits: dict[str, float] = {}
+    for record in records:
+        if record.permitted is None:
+            return None
+        limits |= record.permitted
+    return sum(limits.values()) if limits else None

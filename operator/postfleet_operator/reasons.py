@@ -55,16 +55,32 @@ class Reason(StrEnum):
 class DecisionReason(StrEnum):
     """Why a decision ends at its number; also the names of the clamps, in the order in which they are applied."""
 
+    # where the number comes from when no clamp changes it
     IDLE = "Idle"
     BACKLOG = "Backlog"
+    LATENCY = "Latency"
+    UNMEASURED = "Unmeasured"
+    # clamps on what is needed
     ACTIVATION = "Activation"
+    THROTTLE = "Throttle"
+    DUE_SOON = "DueSoon"
+    STARTING = "Starting"
+    UNSCHEDULABLE = "Unschedulable"
+    SCHEDULE = "Schedule"
+    # clamps on how fast it may change
+    TOLERANCE = "Tolerance"
+    SCALE_UP_WINDOW = "ScaleUpWindow"
+    SCALE_UP_POLICY = "ScaleUpPolicy"
+    SCALE_DOWN_WINDOW = "ScaleDownWindow"
+    SCALE_DOWN_POLICY = "ScaleDownPolicy"
     RUNNING_JOBS = "RunningJobs"
-    STABILIZATION = "Stabilization"
     COOLDOWN = "Cooldown"
     SIGNAL_BROKEN = "SignalBroken"
+    # what people set
     MIN_REPLICAS = "MinReplicas"
     MAX_REPLICAS = "MaxReplicas"
     MANUAL = "Manual"
+    EXTERNAL = "External"
     PAUSED = "Paused"
 
 

@@ -12,6 +12,7 @@ from postfleet_operator.reasons import EventReason, EventType, Reason
 from postfleet_operator.scaling.values import Decision
 from postfleet_operator.spec import JobPool
 from postfleet_operator.status import compose, compose_broken, worth_writing
+from postfleet_operator.workerset import WorkerSet
 
 
 @dataclass(slots=True)
@@ -24,8 +25,9 @@ class Report:
     problem: Problem | None = None
 
 
-def report(cluster: Cluster, pool: JobPool, facts: Facts, last: Report, now: float) -> None:
+def report(cluster: Cluster, workers: WorkerSet, facts: Facts, last: Report, now: float) -> None:
     """Write the pool's status if it is worth it, and the Events that `facts` call for."""
+    pool = workers.pool
     _tell_problem(cluster, pool, facts.problem, last)
     if facts.problem is None and facts.decision is not None:
         _tell_decision(cluster, pool, facts.decision)
@@ -37,7 +39,8 @@ def report(cluster: Cluster, pool: JobPool, facts: Facts, last: Report, now: flo
             cluster.event(pool, EventType.NORMAL, EventReason.SIGNAL_RESTORED, "the signal is healthy again")
         if healthy or last.healthy is not None:  # a signal that was never there was not lost: the condition says so
             last.healthy = healthy
-    _write(cluster, pool, compose(pool, facts, now), last, now)
+    if workers.node is None:
+        _write(cluster, pool, compose(pool, facts, now), last, now)
 
 
 def report_broken(cluster: Cluster, pool: BrokenPool, last: Report, now: float) -> None:

@@ -10,6 +10,7 @@ from postfleet_operator.conditions import compose as compose_conditions
 from postfleet_operator.deployment import selector_text
 from postfleet_operator.scaling.values import Clamp, Decision, Signal
 from postfleet_operator.spec import JobPool
+from postfleet_operator.workerset import WorkerSet
 
 # Numbers that move all the time are written this often; everything else at once. The API server stores every write.
 NUMBERS_SECONDS = 5.0
@@ -22,7 +23,7 @@ def compose(pool: JobPool, facts: Facts, now: float) -> dict[str, Any]:
     status: dict[str, Any] = {
         **previous,
         "observedGeneration": facts.generation,
-        "selector": selector_text(pool),
+        "selector": selector_text(WorkerSet(pool)),
         "conditions": compose_conditions(facts, previous.get("conditions") or [], now),
     }
     if facts.workload is not None:

@@ -41,6 +41,8 @@ def database(url: str) -> Connect:
             url,
             connect_timeout=TIMEOUT_SECONDS,
             application_name="postfleet-operator",
+            keepalives_idle=5,
+            tcp_user_timeout=TIMEOUT_SECONDS * 1000,  # a host that is gone says nothing at all
             options=f"-c statement_timeout={TIMEOUT_SECONDS * 1000} -c timezone=UTC",
         )
 

@@ -6,8 +6,8 @@ on queues of its own (`<queue>.<node>`), scaled under the pool's policy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from postfleet_operator.spec import JobPool, PoolSpec, SendingNode
 
@@ -16,10 +16,18 @@ SHARED = "shared"
 
 @dataclass(frozen=True, slots=True)
 class WorkerSet:
-    """What one Deployment runs; `node` is None for the pool's shared workers."""
+    """What one Deployment runs.
+
+    Attributes:
+        pool: whose template and policy it has.
+        node: the Dedicated node; None for the pool's shared workers.
+        taken: the pool's queues that an older pool lists too, and which one: it works on them but does not scale on
+            them, or both would start workers for the same jobs.
+    """
 
     pool: JobPool
     node: SendingNode | None = None
+    taken: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
@@ -44,16 +52,21 @@ class WorkerSet:
     @property
     def queues(self) -> tuple[str, ...]:
         """The queues in Redis that the workers serve, most urgent first."""
-        return (
-            self.pool.spec.queues
-            if self.node is None
-            else tuple(f"{q}.{self.node.name}" for q in self.pool.spec.queues)
-        )
+        return self.pool.spec.queues if self.node is None else tuple(map(self.physical, self.pool.spec.queues))
 
     @property
     def spec(self) -> PoolSpec:
         """The pool's spec. Its `queues` are the pool's own names; `queues` above are what Redis calls them."""
         return self.pool.spec
+
+    @property
+    def own_queues(self) -> tuple[str, ...]:
+        """The pool's names of the queues that the set scales on."""
+        return tuple(queue for queue in self.pool.spec.queues if queue not in self.taken)
+
+    def physical(self, queue: str) -> str:
+        """What Redis calls one of the pool's queues."""
+        return queue if self.node is None else f"{queue}.{self.node.name}"
 
     def logical(self, queue: str) -> str:
         """The pool's own name for one of `queues`."""
@@ -68,11 +81,24 @@ def is_dedicated(node: SendingNode) -> bool:
 def worker_sets(pools: Iterable[JobPool], nodes: Iterable[SendingNode]) -> tuple[WorkerSet, ...]:
     """Every set that there should be: each pool's shared one, then one per Dedicated node whose pool exists."""
     by_key = {pool.key: pool for pool in pools}
+    taken = _taken(by_key.values())
     dedicated = []
     for node in nodes:
         reference = node.spec.workers.pool_ref
         if reference is None or not is_dedicated(node):
             continue
         if pool := by_key.get(f"{node.metadata.namespace}/{reference.name}"):
-            dedicated.append(WorkerSet(pool, node))
-    return (*(WorkerSet(pool) for pool in by_key.values()), *dedicated)
+            dedicated.append(WorkerSet(pool, node, taken.get(pool.key, {})))
+    return (*(WorkerSet(pool, None, taken.get(key, {})) for key, pool in by_key.items()), *dedicated)
+
+
+def _taken(pools: Iterable[JobPool]) -> dict[str, dict[str, str]]:
+    """By pool, its queues that an older pool has; the same in every namespace, because queues know none."""
+    owners: dict[str, str] = {}
+    taken: dict[str, dict[str, str]] = {}
+    for pool in sorted(pools, key=lambda pool: (pool.metadata.created_at, pool.key)):
+        for queue in pool.spec.queues:
+            owner = owners.setdefault(queue, pool.key)
+            if owner != pool.key:
+                taken.setdefault(pool.key, {})[queue] = owner
+    return taken

@@ -13,10 +13,14 @@ QUANTITY = (
     r"^(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))))?$"
 )
 
+# 0 to 0.99, as text: the API knows no decimals that all of its clients read alike.
+FRACTION = r"^0(\.[0-9]{1,4})?$"
+
 WORDING = {
     QUEUE: "not a queue name, give lower-case letters, digits, '-' and '.', beginning with a letter",
     HOST: "not a host, give a host name or an IP address without brackets or port",
     DOMAIN: "not a domain name, give one like mail.example.com",
     ENV: "not the name of an environment variable, give letters, digits, '_', '-' and '.', no digit first",
+    FRACTION: 'not a fraction below 1, give one like "0.1" (quote it)',
     QUANTITY: 'not a quantity, give one like 2, "500m" or "1Gi"',
 }

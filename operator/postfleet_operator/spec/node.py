@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.spec import names
@@ -21,6 +21,8 @@ TENANTS_UNIQUE = "tenants must differ from each other"
 NAME_RESERVED = (
     "a node may not be named msgs (Dramatiq keeps messages under that name) or shared (it names the pool's own workers)"
 )
+DEDICATED_NEEDS_POOL = "placement Dedicated needs poolRef: the pool whose template and policy its workers have"
+SHARED_HAS_NO_PLACE = "nodeSelector and tolerations need placement Dedicated: shared workers are placed by their pool"
 RESERVED_NAMES = frozenset({"msgs", "shared"})
 
 
@@ -64,12 +66,55 @@ class Limits(Model):
     messages_per_connection: int = Field(default=100, ge=1, le=1_000_000)
 
 
+class Placement(StrEnum):
+    """Whose workers send a node's mail: its pool's, or workers of its own at its own place."""
+
+    SHARED = "Shared"
+    DEDICATED = "Dedicated"
+
+
+class PoolRef(Model):
+    """A JobPool in the node's namespace."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=50)]
+
+
+class Toleration(Model):
+    """A taint that the node's workers tolerate, as in any pod."""
+
+    key: Annotated[str, StringConstraints(max_length=316)] | None = None
+    operator: Literal["Exists", "Equal"] | None = None
+    value: Annotated[str, StringConstraints(max_length=63)] | None = None
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    toleration_seconds: int | None = Field(default=None, ge=0)
+
+
+class NodeWorkers(Model):
+    """Which workers send the node's mail."""
+
+    pool_ref: PoolRef | None = None
+    placement: Placement = Placement.SHARED
+    node_selector: dict[str, Annotated[str, StringConstraints(max_length=63)]] = Field(
+        default_factory=dict, max_length=32
+    )
+    tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
+
+    @model_validator(mode="after")
+    def _placed(self) -> Self:
+        if self.placement is Placement.DEDICATED and self.pool_ref is None:
+            raise ValueError(DEDICATED_NEEDS_POOL)
+        if self.placement is Placement.SHARED and (self.node_selector or self.tolerations):
+            raise ValueError(SHARED_HAS_NO_PLACE)
+        return self
+
+
 class NodeSpec(Model):
     """The `spec` of a SendingNode."""
 
     smtp: Smtp
     identity: Identity
     limits: Limits = Limits()
+    workers: NodeWorkers = NodeWorkers()
     tenants: tuple[Annotated[str, StringConstraints(min_length=1, max_length=63)], ...] = Field(
         default=(), max_length=1000
     )
