@@ -1,0 +1,264 @@
+"""What the operator tells Prometheus. Every name is explained in docs/metrics.md.
+
+Series are labelled by namespace, pool and node, never by tenant or job. Those of a pool that is gone are removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+
+from postfleet_operator.scaling.shadow import Shadow
+from postfleet_operator.scaling.values import Bottleneck, Decision, Sample
+from postfleet_operator.workerset import WorkerSet
+
+SET = ("namespace", "pool", "node")
+TICK_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+# A set of workers that was not looked at for so long was another replica's, or nobody's: nothing is known of that time.
+GAP_SECONDS = 60.0
+# Queues without a pool come from jobs, so anybody may name them; the rest is counted together.
+MOST_UNSERVED = 50
+OTHER = "other"
+
+# A second series for the time when a counter was made, for each one, is more than it is worth.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+Labels = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was seen of a set last, for what grows with time."""
+
+    labels: Labels
+    time: float
+    replicas: int
+    late: bool
+    undersized: bool
+    shadow: Decision | None
+
+
+class Metrics:
+    """The operator's metrics in one registry. `observe` and `forget` are the autoscaler's observer; any thread."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        ProcessCollector(registry=registry)
+        self._looks: dict[str, _Look] = {}
+        self._nodes: dict[tuple[str, str], str] = {}
+        self._unserved_names: set[str] = set()
+
+        def gauge(name: str, text: str, labels: Collection[str] = (), unit: str = "") -> Gauge:
+            return Gauge(name, text, labels, unit=unit, registry=registry)
+
+        def counter(name: str, text: str, labels: Collection[str] = (), unit: str = "") -> Counter:
+            return Counter(name, text, labels, unit=unit, registry=registry)
+
+        self._replicas = gauge(
+            "jobpool_replicas", "Workers that should be (desired) and that are Ready.", (*SET, "kind")
+        )
+        self._bounds = gauge(
+            "jobpool_replicas_bound", "minReplicas (min) and maxReplicas (max) of the pool.", (*SET, "bound")
+        )
+        self._backlog = gauge(
+            "jobpool_backlog", "Jobs that run now, or that another worker would speed up; none that a limit holds.", SET
+        )
+        self._jobs = gauge("jobpool_jobs", "Jobs of the pool's queues, by where they are.", (*SET, "state"))
+        self._oldest = gauge(
+            "jobpool_oldest_seconds", "Wait of the oldest due job that no limit holds.", SET, unit="seconds"
+        )
+        self._healthy = gauge("jobpool_signal_healthy", "1 when the backlog is read from a fresh record, else 0.", SET)
+        self._bottleneck = gauge(
+            "jobpool_bottleneck",
+            "1 for what keeps the backlog from shrinking faster, 0 for the rest.",
+            (*SET, "bottleneck"),
+        )
+        self._throughput = gauge(
+            "jobpool_throughput_per_replica", "Jobs per second that one busy worker does, as measured.", SET
+        )
+        self._startup = gauge(
+            "jobpool_startup_seconds", "95th percentile of a worker's time until it is Ready.", SET, unit="seconds"
+        )
+        self._decisions = counter(
+            "jobpool_decisions_total", "Decisions on the number of workers, one per look, by reason.", (*SET, "reason")
+        )
+        self._changes = counter(
+            "jobpool_scale_changes_total", "Decisions that changed the number of workers.", (*SET, "direction")
+        )
+        self._recommended = gauge(
+            "jobpool_recommended_replicas",
+            "Workers that the policy asks for: the pool's (live), its shadow.",
+            (*SET, "policy"),
+        )
+        self._replica_seconds = counter(
+            "jobpool_replica_seconds_total",
+            "Workers times seconds that the policy asked for.",
+            (*SET, "policy"),
+            "seconds",
+        )
+        self._undersized = counter(
+            "jobpool_undersized_seconds_total",
+            "Seconds in which the policy asked for fewer workers than its own target called for.",
+            (*SET, "policy"),
+            "seconds",
+        )
+        self._late = counter(
+            "jobpool_slo_miss_seconds_total",
+            "Seconds in which the oldest ready job of a queue had waited longer than its latency target.",
+            SET,
+            "seconds",
+        )
+        self._leader = gauge("postfleet_operator_leader", "1 while this replica of the operator acts, else 0.")
+        self._ticks = Histogram(
+            "postfleet_operator_tick_seconds",
+            "Time of one round of a loop of the operator.",
+            ("loop",),
+            unit="seconds",
+            buckets=TICK_BUCKETS,
+            registry=registry,
+        )
+        self._calls = counter(
+            "postfleet_operator_api_calls_total", "Calls of the Kubernetes API.", ("verb", "resource", "code")
+        )
+        self._unserved = gauge("jobs_unserved", "Unfinished jobs in queues that no pool serves.", ("queue",))
+        self._phases = gauge(
+            "sendingnode_phase", "1 for the phase that the sending node is in.", ("namespace", "node", "phase")
+        )
+
+    def observe(self, workers: WorkerSet, sample: Sample, decision: Decision, shadow: Shadow | None) -> None:
+        """One look at a set of workers, and what was decided."""
+        labels = (workers.namespace, workers.pool.name, workers.node_label)
+        self._tell_work(labels, sample, decision)
+        self._tell_replicas(labels, workers, sample, decision)
+        if before := self._looks.get(workers.key):
+            self._tell_time(before, decision.time)
+            if before.shadow is not None and shadow is None:
+                self._forget_shadow(labels)
+        if shadow is not None:
+            self._recommended.labels(*labels, "shadow").set(shadow.replicas)
+        self._looks[workers.key] = _Look(
+            labels,
+            decision.time,
+            decision.after,
+            _late(workers, sample),
+            _undersized(decision),
+            None if shadow is None else shadow.decision,
+        )
+
+    def forget(self, key: str) -> None:
+        """A set of workers is gone, and its series with it."""
+        look = self._looks.pop(key, None)
+        if look is None:
+            return
+        labels = dict(zip(SET, look.labels, strict=True))
+        for metric in (
+            self._replicas, self._bounds, self._backlog, self._jobs, self._oldest, self._healthy, self._bottleneck,
+            self._throughput, self._startup, self._decisions, self._changes, self._recommended, self._replica_seconds,
+            self._undersized, self._late,
+        ):  # fmt: skip
+            metric.remove_by_labels(labels)
+
+    def leading(self, leads: bool) -> None:
+        """Whether this replica acts. One that does not tells of no pool: the one that does will."""
+        self._leader.set(leads)
+        if not leads:
+            for key in list(self._looks):
+                self.forget(key)
+
+    def tick(self, loop: str) -> AbstractContextManager[object]:
+        """Times one round of a loop (`pools`, `nodes`)."""
+        return self._ticks.labels(loop).time()
+
+    def api_call(self, verb: str, resource: str, code: int | None) -> None:
+        """A call of the Kubernetes API was answered; `code` is None when there was no answer."""
+        self._calls.labels(verb, resource, "none" if code is None else str(code)).inc()
+
+    def unserved(self, jobs: Mapping[str, int]) -> None:
+        """The queues with unfinished jobs that no pool serves; all of them, so that the others go."""
+        most = sorted(jobs, key=lambda queue: (-jobs[queue], queue))[:MOST_UNSERVED]
+        told = {queue: jobs[queue] for queue in most}
+        if rest := sum(jobs.values()) - sum(told.values()):
+            told[OTHER] = told.get(OTHER, 0) + rest
+        for queue in self._unserved_names - told.keys():
+            self._unserved.remove(queue)
+        for queue, count in told.items():
+            self._unserved.labels(queue).set(count)
+        self._unserved_names = set(told)
+
+    def node(self, namespace: str, name: str, phase: str) -> None:
+        """The phase of a sending node."""
+        before = self._nodes.get((namespace, name))
+        if before is not None and before != phase:
+            self._phases.remove(namespace, name, before)
+        self._phases.labels(namespace, name, phase).set(1)
+        self._nodes[namespace, name] = phase
+
+    def forget_node(self, namespace: str, name: str) -> None:
+        """A sending node is gone."""
+        phase = self._nodes.pop((namespace, name), None)
+        if phase is not None:
+            self._phases.remove(namespace, name, phase)
+
+    def _tell_work(self, labels: Labels, sample: Sample, decision: Decision) -> None:
+        signal = sample.signal
+        self._healthy.labels(*labels).set(signal.healthy)
+        self._backlog.labels(*labels).set(signal.backlog)
+        self._oldest.labels(*labels).set(signal.oldest_seconds)
+        states = {
+            "ready": signal.ready,
+            "in_flight": signal.in_flight,
+            "running": signal.running,
+            "held": signal.held,
+            "throttled": signal.throttled,
+            "scheduled": signal.scheduled,
+        }
+        for state, count in states.items():
+            self._jobs.labels(*labels, state).set(count)
+        for bottleneck in Bottleneck:
+            self._bottleneck.labels(*labels, bottleneck.value).set(bottleneck is decision.bottleneck)
+        if decision.throughput_per_replica is not None:
+            self._throughput.labels(*labels).set(decision.throughput_per_replica)
+        if decision.startup_seconds is not None:
+            self._startup.labels(*labels).set(decision.startup_seconds)
+
+    def _tell_replicas(self, labels: Labels, workers: WorkerSet, sample: Sample, decision: Decision) -> None:
+        policy = workers.spec.autoscaling
+        self._replicas.labels(*labels, "desired").set(decision.after)
+        self._replicas.labels(*labels, "ready").set(sample.ready)
+        self._bounds.labels(*labels, "min").set(policy.min_replicas)
+        self._bounds.labels(*labels, "max").set(policy.max_replicas)
+        self._recommended.labels(*labels, "live").set(decision.after)
+        self._decisions.labels(*labels, decision.reason.value).inc()
+        for direction, by in (("up", decision.after - decision.before), ("down", decision.before - decision.after)):
+            self._changes.labels(*labels, direction).inc(by > 0)
+
+    def _tell_time(self, before: _Look, now: float) -> None:
+        elapsed = now - before.time
+        if not 0 < elapsed <= GAP_SECONDS:
+            return
+        self._late.labels(*before.labels).inc(elapsed * before.late)
+        self._replica_seconds.labels(*before.labels, "live").inc(elapsed * before.replicas)
+        self._undersized.labels(*before.labels, "live").inc(elapsed * before.undersized)
+        if (shadow := before.shadow) is not None:
+            self._replica_seconds.labels(*before.labels, "shadow").inc(elapsed * shadow.after)
+            self._undersized.labels(*before.labels, "shadow").inc(elapsed * _undersized(shadow))
+
+    def _forget_shadow(self, labels: Labels) -> None:
+        named = {**dict(zip(SET, labels, strict=True)), "policy": "shadow"}
+        for metric in (self._recommended, self._replica_seconds, self._undersized):
+            metric.remove_by_labels(named)
+
+
+def _late(workers: WorkerSet, sample: Sample) -> bool:
+    """Whether a job has waited longer than its queue's latency target; never in a pool with a backlog target."""
+    target = workers.spec.autoscaling.target
+    return any(
+        queue.waiting > 0 and (latency := target.latency_for(queue.name)) is not None and queue.oldest_seconds > latency
+        for queue in sample.signal.queues
+    )
+
+
+def _undersized(decision: Decision) -> bool:
+    return decision.after < decision.recommended
