@@ -66,7 +66,8 @@ class _Memory:
     shadow: shadow.Shadow | None = None
     work: Work | None = None
     next_at: float = 0.0
-    applied: bool = False
+    changed: bool = True
+    applied: Mapping[str, Any] | None = None
     applied_at: float = 0.0
     released: bool = False
     facts: Facts | None = None
@@ -184,7 +185,7 @@ class Autoscaler:
     def _handle(self, workers: WorkerSet, signal: Signal, now: float) -> None:
         memory = self._memories[workers.key]
         if memory.workers is None or _differ(memory.workers, workers):
-            memory.applied = False
+            memory.changed = True
         memory.workers, memory.next_at = workers, now + workers.spec.autoscaling.polling_interval_seconds
         memory.facts = self._scale(workers, memory, signal, now)
         reporting.report(self._cluster, workers, memory.facts, memory.report, now)
@@ -244,11 +245,13 @@ class Autoscaler:
     def _ensure(self, workers: WorkerSet, memory: _Memory, now: float) -> Workload:
         """The Deployment, applied if it is missing, outdated or due for a check."""
         workload = self._cluster.observe(workers)
-        if workload.exists and memory.applied and not self._resync(memory, now):
+        if workload.exists and not memory.changed and not self._resync(memory, now):
             return workload
         deployment = render(workers, self._render_settings)
-        self._cluster.apply(workers, deployment)
-        memory.applied_at, memory.applied = now, True
+        if not workload.exists or deployment != memory.applied or not memory.changed:
+            self._cluster.apply(workers, deployment)
+            memory.applied, memory.applied_at = deployment, now
+        memory.changed = False
         return self._cluster.observe(workers)
 
     def _resync(self, memory: _Memory, now: float) -> bool:

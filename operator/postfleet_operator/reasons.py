@@ -59,13 +59,13 @@ class DecisionReason(StrEnum):
     IDLE = "Idle"
     BACKLOG = "Backlog"
     LATENCY = "Latency"
-    UNMEASURED = "Unmeasured"
     # clamps on what is needed
     ACTIVATION = "Activation"
     THROTTLE = "Throttle"
-    DUE_SOON = "DueSoon"
+    UNMEASURED = "Unmeasured"
     STARTING = "Starting"
     UNSCHEDULABLE = "Unschedulable"
+    DUE_SOON = "DueSoon"
     SCHEDULE = "Schedule"
     # clamps on how fast it may change
     TOLERANCE = "Tolerance"

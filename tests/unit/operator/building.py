@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from postfleet_operator.scaling.values import Sample, Signal, Source
+from postfleet_operator.scaling.throughput import handed_down
+from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.values import QueueLoad, Sample, Signal, Source
 from postfleet_operator.spec import API_VERSION, JobPool, PoolSpec, parse_pool
+from postfleet_operator.workerset import WorkerSet
 
 
-def manifest(name: str = "email", **spec: Any) -> dict[str, Any]:
+def manifest(name: str = "email", *, autoscaling: dict[str, Any] | None = None, **spec: Any) -> dict[str, Any]:
+    """A pool with a backlog target of 500 and a short window, unless a test says otherwise."""
+    policy = {"target": {"backlogPerReplica": 500}, "scaleDown": {"stabilizationWindowSeconds": 10}}
     return {
         "apiVersion": API_VERSION,
         "kind": "JobPool",
         "metadata": {"name": name},
-        "spec": {"queues": ["priority-high", "retry"], **spec},
+        "spec": {"queues": ["priority-high", "retry"], "autoscaling": policy | (autoscaling or {}), **spec},
     }
 
 
@@ -21,8 +26,38 @@ def pool(name: str = "email", **spec: Any) -> JobPool:
     return parse_pool(manifest(name, **spec))
 
 
+def node_manifest(name: str = "acme-1", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": "SendingNode",
+        "metadata": {"name": name},
+        "spec": {"smtp": {"host": "smtp.example.com"}, "identity": {"domain": "example.com"}, **spec},
+    }
+
+
+def workers(name: str = "email", **spec: Any) -> WorkerSet:
+    return WorkerSet(pool(name, **spec))
+
+
 def spec(*, autoscaling: dict[str, Any] | None = None, **fields: Any) -> PoolSpec:
-    return pool(autoscaling=autoscaling or {}, **fields).spec
+    return pool(autoscaling=autoscaling, **fields).spec
+
+
+def latency_spec(seconds: int = 5, *, autoscaling: dict[str, Any] | None = None, **fields: Any) -> PoolSpec:
+    """A pool of one-threaded workers with a latency target."""
+    policy = {"target": {"latencySeconds": seconds}, **(autoscaling or {})}
+    return spec(autoscaling=policy, **{"worker": {"threads": 1}, **fields})
+
+
+def measured(jobs_per_second: float = 10.0, **fields: Any) -> State:
+    """A state that knows what a worker of one thread does."""
+    return State(throughput=handed_down(jobs_per_second, 1), **fields)
+
+
+def load(waiting: int = 0, arrivals: float = 0.0, oldest: float = 0.0, **fields: Any) -> Signal:
+    """A healthy signal as a latency target sees it."""
+    queue = QueueLoad("priority-high", waiting, arrivals, oldest)
+    return Signal(Source.REDIS, ready=waiting, oldest_seconds=oldest, queues=(queue,), **fields)
 
 
 def healthy(backlog: int = 0, **fields: Any) -> Signal:

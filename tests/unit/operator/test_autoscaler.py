@@ -13,9 +13,11 @@ from postfleet_operator.cluster import BrokenPool
 from postfleet_operator.deployment import RenderSettings
 from postfleet_operator.errors import ClusterUnavailable, NameTaken, Rejected
 from postfleet_operator.memory_cluster import MemoryCluster
-from postfleet_operator.scaling.values import Decision, Sample, Signal
+from postfleet_operator.scaling.shadow import Shadow
+from postfleet_operator.scaling.values import Decision, Sample, Signal, Work
 from postfleet_operator.spec import JobPool
-from unit.operator.building import counted, healthy, lost, manifest
+from postfleet_operator.workerset import WorkerSet, worker_sets
+from unit.operator.building import counted, healthy, load, lost, manifest, node_manifest
 
 EMAIL = "default/email"
 
@@ -26,10 +28,17 @@ class Signals:
     def __init__(self) -> None:
         self.told: dict[str, Signal] = {}
         self.asked: list[tuple[float, list[str]]] = []
+        self.fetched: dict[str, int] = {}
 
-    def sample(self, pools: Sequence[JobPool], now: float) -> Mapping[str, Signal]:
-        self.asked.append((now, [pool.name for pool in pools]))
-        return {pool.key: self.told.get(pool.key, healthy(0)) for pool in pools}
+    def sample(self, sets: Sequence[WorkerSet], now: float) -> Mapping[str, Signal]:
+        self.asked.append((now, [workers.name for workers in sets]))
+        return {workers.key: self.told.get(workers.key, healthy(0)) for workers in sets}
+
+    def in_flight(self, workers: WorkerSet) -> Mapping[str, int]:
+        return self.fetched
+
+    def look(self, now: float) -> Mapping[str, Work]:
+        return {}
 
 
 class Fleet:
@@ -37,15 +46,28 @@ class Fleet:
         self.cluster = MemoryCluster(instant=True)
         self.signals = Signals()
         self.decisions: list[tuple[str, Decision]] = []
+        self.forgotten: list[str] = []
         self.now = 1000.0
         self.loop = Autoscaler(
-            self.cluster, self.signals, lambda: self.now, RenderSettings("registry/worker:1"), self._observe
+            self.cluster,
+            self.signals,
+            self.signals,
+            lambda: self.now,
+            RenderSettings("registry/worker:1"),
+            self._observe,
+            self.forgotten.append,
         )
         for given in manifests:
             self.cluster.put(given)
 
-    def _observe(self, pool: JobPool, sample: Sample, decision: Decision) -> None:
-        self.decisions.append((pool.name, decision))
+    def _observe(self, workers: WorkerSet, sample: Sample, decision: Decision, shadow: Shadow | None) -> None:
+        self.decisions.append((workers.key, decision))
+
+    def pools(self) -> list[JobPool]:
+        return [pool for pool in self.cluster.pools() if isinstance(pool, JobPool)]
+
+    def pool(self) -> JobPool:
+        return self.pools()[0]
 
     def tick(self, seconds: float = 2.0) -> float:
         self.now += seconds
@@ -58,7 +80,7 @@ class Fleet:
         return [event.reason.value for event in self.cluster.events]
 
     def condition(self, kind: str, key: str = EMAIL) -> tuple[str, str]:
-        [found] = [c for c in self.cluster.statuses[key]["conditions"] if c["type"] == kind]
+        [found] = [c for c in self.cluster.status(key)["conditions"] if c["type"] == kind]
         return found["status"], found["reason"]
 
 
@@ -70,8 +92,8 @@ def test_a_new_pool_becomes_a_deployment_at_zero_and_grows_with_its_backlog() ->
     fleet.signals.told[EMAIL] = healthy(4000)
     fleet.tick()
     assert fleet.cluster.replicas(EMAIL) == 8
-    assert fleet.cluster.statuses[EMAIL]["desiredReplicas"] == 8
-    assert fleet.cluster.statuses[EMAIL]["readyReplicas"] == 8
+    assert fleet.cluster.status(EMAIL)["desiredReplicas"] == 8
+    assert fleet.cluster.status(EMAIL)["readyReplicas"] == 8
     assert fleet.reasons() == ["ScaledFromZero"]
 
 
@@ -162,14 +184,14 @@ def test_a_pool_that_fails_is_reported_once_and_stops_no_other(failure: Any, rea
 
 def test_a_defect_met_by_one_pool_stops_no_other() -> None:
     class Defective(MemoryCluster):
-        def observe(self, pool: JobPool) -> Any:
-            if pool.name == "bad":
+        def observe(self, workers: WorkerSet) -> Any:
+            if workers.name == "bad":
                 raise ZeroDivisionError
-            return super().observe(pool)
+            return super().observe(workers)
 
     fleet = Fleet()
     fleet.cluster = Defective(instant=True)
-    fleet.loop = Autoscaler(fleet.cluster, fleet.signals, lambda: fleet.now, RenderSettings("i"))
+    fleet.loop = Autoscaler(fleet.cluster, fleet.signals, fleet.signals, lambda: fleet.now, RenderSettings("i"))
     fleet.cluster.put(manifest("bad"))
     fleet.cluster.put(manifest())
     fleet.signals.told[EMAIL] = healthy(500)
@@ -213,18 +235,19 @@ def test_pools_that_cannot_be_listed_are_tried_again() -> None:
         def pools(self) -> Any:
             raise ClusterUnavailable("connection refused")
 
-    loop = Autoscaler(Away(), Signals(), lambda: 0.0, RenderSettings("i"))
+    loop = Autoscaler(Away(), Signals(), Signals(), lambda: 0.0, RenderSettings("i"))
     assert loop.tick(0.0) == 1.0
 
 
 def test_a_pool_that_is_gone_is_forgotten() -> None:
     fleet = Fleet(manifest())
     fleet.tick()
-    fleet.cluster.remove(EMAIL)
+    fleet.cluster.remove_resource("JobPool", EMAIL)
     fleet.tick()
     fleet.cluster.put(manifest())
     fleet.tick()
     assert fleet.calls("apply") == 2
+    assert fleet.forgotten == [EMAIL]
 
 
 def test_decisions_are_shown_to_who_watches() -> None:
@@ -232,16 +255,108 @@ def test_decisions_are_shown_to_who_watches() -> None:
     fleet.signals.told[EMAIL] = healthy(4000)
     fleet.tick()
     [(name, decision)] = fleet.decisions
-    assert (name, decision.before, decision.after) == ("email", 0, 8)
+    assert (name, decision.before, decision.after) == (EMAIL, 0, 8)
 
 
 def test_it_runs_until_it_is_told_to_stop() -> None:
     fleet = Fleet(manifest())
     stop, looked = threading.Event(), threading.Event()
-    loop = Autoscaler(fleet.cluster, fleet.signals, lambda: 0.0, RenderSettings("i"), lambda *_: looked.set())
+    loop = Autoscaler(
+        fleet.cluster, fleet.signals, fleet.signals, lambda: 0.0, RenderSettings("i"), lambda *_: looked.set()
+    )
     thread = threading.Thread(target=loop.run, args=(stop,))
     thread.start()
     assert looked.wait(10)
     stop.set()
     thread.join(10)
     assert not thread.is_alive()
+
+
+def replicas_over(fleet: Fleet, seconds: int) -> list[int]:
+    found = []
+    for _ in range(seconds // 2):
+        fleet.tick()
+        found.append(fleet.cluster.replicas(EMAIL))
+    return found
+
+
+def test_a_pool_that_only_recommends_says_what_it_would_do_and_does_nothing() -> None:
+    fleet = Fleet(manifest(mode="Recommend"))
+    fleet.signals.told[EMAIL] = healthy(4000)
+    assert replicas_over(fleet, 10) == [0] * 5
+    assert fleet.cluster.status(EMAIL)["desiredReplicas"] == 8
+    assert fleet.calls("scale") == 0
+
+
+def test_a_number_that_somebody_else_sets_is_released_once_and_left_alone() -> None:
+    fleet = Fleet(manifest(mode="External"))
+    fleet.tick()
+    fleet.cluster.set_replicas(EMAIL, 7)
+    fleet.signals.told[EMAIL] = healthy(0)
+    assert replicas_over(fleet, 30) == [7] * 15
+    assert (fleet.calls("release"), fleet.calls("scale")) == (1, 0)
+    fleet.cluster.put(manifest(autoscaling={"minReplicas": 3, "cooldownSeconds": 0}))
+    assert replicas_over(fleet, 20)[-1] == 3
+
+
+def test_the_workers_with_the_fewest_jobs_go_first_and_of_these_the_youngest() -> None:
+    fleet = Fleet(manifest())
+    fleet.signals.told[EMAIL] = healthy(1500)
+    fleet.tick()
+    pods = [pod.name for pod in fleet.cluster.observe(WorkerSet(fleet.pool())).pods]
+    fleet.signals.fetched = {pods[0]: 9, pods[1]: 0, pods[2]: 4}
+    fleet.signals.told[EMAIL] = healthy(400)
+    replicas_over(fleet, 12)
+    assert fleet.cluster.first_to_go[EMAIL] == (pods[1], pods[2])
+    assert [pod.name for pod in fleet.cluster.observe(WorkerSet(fleet.pool())).pods] == [pods[0]]
+
+
+def test_a_dedicated_node_has_workers_of_its_own_scaled_by_its_own_work() -> None:
+    own = "default/email@berlin"
+    fleet = Fleet(manifest())
+    fleet.cluster.put(node_manifest("berlin", workers={"poolRef": {"name": "email"}, "placement": "Dedicated"}))
+    fleet.signals.told[own] = healthy(900)
+    fleet.tick()
+    assert (fleet.cluster.replicas(EMAIL), fleet.cluster.replicas(own)) == (0, 2)
+    assert fleet.cluster.deployments[own]["metadata"]["name"] == "email-berlin"
+    facts = fleet.loop.facts(own)
+    assert facts is not None
+    assert facts.decision is not None
+    assert facts.decision.after == 2
+    assert fleet.loop.facts("default/other") is None
+
+
+def test_the_younger_of_two_pools_does_not_scale_on_a_queue_of_the_older() -> None:
+    fleet = Fleet()
+    old, young = manifest("old", queues=["a", "b"]), manifest("young", queues=["b", "c"])
+    old["metadata"]["creationTimestamp"], young["metadata"]["creationTimestamp"] = "2026-01-01", "2026-02-01"
+    fleet.cluster.put(young)
+    fleet.cluster.put(old)
+    sets = {workers.name: workers for workers in worker_sets(fleet.pools(), [])}
+    assert sets["young"].own_queues == ("c",)
+    assert sets["young"].taken == {"b": "default/old"}
+    assert sets["old"].own_queues == ("a", "b")
+    assert sets["young"].queues == ("b", "c")
+
+
+def test_a_shadow_policy_is_decided_and_never_applied() -> None:
+    fleet = Fleet(manifest(autoscaling={"shadow": {"target": {"backlogPerReplica": 100}}}))
+    fleet.signals.told[EMAIL] = healthy(1000)
+    assert replicas_over(fleet, 6) == [2, 2, 2]
+    facts = fleet.loop.facts(EMAIL)
+    assert facts is not None
+    assert facts.shadow is not None
+    assert facts.shadow.replicas == 10
+    # Four seconds between its first and last look: the first saw none of either.
+    assert facts.shadow.replica_seconds == pytest.approx(40)
+    assert facts.shadow.live_replica_seconds == pytest.approx(8)
+
+
+def test_what_the_status_remembers_survives_a_restart() -> None:
+    given = manifest(worker={"threads": 1}, autoscaling={"target": {"latencySeconds": 5}})
+    fleet = Fleet(given)
+    fleet.cluster.statuses["JobPool", EMAIL] = {"throughputPerReplica": "10", "startupSeconds": "1.5"}
+    fleet.signals.told[EMAIL] = load(waiting=100)
+    fleet.tick()
+    # 100 jobs within 5 - 1.5 s by 10 a second.
+    assert fleet.cluster.replicas(EMAIL) == 3

@@ -9,14 +9,22 @@ import pytest
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import clamps
 from postfleet_operator.scaling.clamps import Look
-from postfleet_operator.scaling.values import Clamp, Sample, State
-from unit.operator.building import counted, healthy, lost, sample, spec
+from postfleet_operator.scaling.demand import measure
+from postfleet_operator.scaling.startup import Startups
+from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.values import Clamp, PodTimes, Sample, Signal
+from postfleet_operator.spec import Mode, PoolSpec
+from unit.operator.building import counted, healthy, latency_spec, load, lost, measured, sample, spec
 
 NOW = 1000.0
 
 
 def look(seen: Sample, autoscaling: dict[str, Any] | None = None, state: State | None = None, **fields: Any) -> Look:
-    return Look(seen, spec(autoscaling=autoscaling, **fields), state or State(), NOW)
+    return view(seen, spec(autoscaling=autoscaling, **fields), state or State())
+
+
+def view(seen: Sample, pool: PoolSpec, state: State) -> Look:
+    return Look(seen, pool, state, NOW, measure(seen.signal, pool, state.throughput, state.startups.seconds))
 
 
 def after(clamp: Clamp | None) -> int | None:
@@ -38,19 +46,155 @@ def test_activation(backlog: int, replicas: int, threshold: int, expected: int |
 
 
 @pytest.mark.parametrize(
-    ("running", "replicas", "number", "expected"),
+    ("signal", "number", "expected"),
     [
-        pytest.param(64, 5, 1, None, id="one worker holds them"),
-        pytest.param(65, 5, 1, 2, id="one more needs another worker"),
-        pytest.param(1, 5, 0, 1, id="one running job keeps one worker"),
-        pytest.param(0, 5, 0, None, id="nothing runs"),
-        pytest.param(640, 5, 1, 5, id="never grows the pool"),
-        pytest.param(640, 5, 8, None, id="growing is no matter of this rule"),
+        pytest.param(load(1000, permitted_per_second=50.0), 30, 5, id="fifty a second keep five busy"),
+        pytest.param(load(1000, permitted_per_second=51.0), 30, 6, id="and a sixth a little"),
+        pytest.param(load(1000, permitted_per_second=0.1), 30, 1, id="whatever is let through gets one"),
+        pytest.param(load(1000, permitted_per_second=50.0), 4, None, id="fewer are needed anyway"),
+        pytest.param(load(100, permitted_per_second=50.0), 3, None, id="the limit does not bind"),
+        pytest.param(load(1000), 30, None, id="no limit"),
     ],
 )
-def test_running_jobs(running: int, replicas: int, number: int, expected: int | None) -> None:
-    seen = look(sample(healthy(running=running), replicas), worker={"threads": 32, "processes": 2})
-    assert after(clamps.running_jobs(number, seen)) == expected
+def test_throttle(signal: Signal, number: int, expected: int | None) -> None:
+    assert after(clamps.throttle(number, view(sample(signal, 2), latency_spec(), measured()))) == expected
+
+
+def test_a_backlog_target_knows_limits_once_its_workers_are_measured() -> None:
+    signal = load(10_000, permitted_per_second=50.0)
+    pool = spec(worker={"threads": 1})
+    assert after(clamps.throttle(20, view(sample(signal, 2), pool, measured()))) == 5
+    assert clamps.throttle(20, view(sample(signal, 2), pool, State())) is None
+
+
+@pytest.mark.parametrize(
+    ("replicas", "ready", "grown_at", "number", "expected"),
+    [
+        pytest.param(0, 0, None, 1, None, id="the first one"),
+        pytest.param(0, 0, None, 9, 1, id="one at first, however many wait"),
+        pytest.param(2, 2, 990.0, 9, 4, id="twice as many once the last are at work"),
+        pytest.param(2, 2, 996.0, 9, 2, id="not before a start-up has passed"),
+        pytest.param(2, 1, 900.0, 9, 2, id="not while one is starting"),
+        pytest.param(4, 4, 990.0, 3, None, id="shrinking is no matter of this rule"),
+    ],
+)
+def test_unmeasured(replicas: int, ready: int, grown_at: float | None, number: int, expected: int | None) -> None:
+    state = State(grown_at=grown_at)
+    assert after(clamps.unmeasured(number, view(sample(load(500), replicas, ready), latency_spec(), state))) == expected
+
+
+def test_unmeasured_ends_with_the_measurement_and_knows_no_backlog_target() -> None:
+    assert clamps.unmeasured(9, view(sample(load(500), 2), latency_spec(), measured())) is None
+    assert clamps.unmeasured(9, look(sample(load(500), 2))) is None
+
+
+@pytest.mark.parametrize(
+    ("signal", "ready", "grown_at", "number", "expected"),
+    [
+        # 10 workers of 10/s were asked for 4 s ago and are starting; 100/s arrive, so 400 jobs have piled up since.
+        pytest.param(load(400, 100.0, oldest=4.0), 0, 996.0, 26, 10, id="all of it piled up since"),
+        pytest.param(load(900, 100.0, oldest=4.0), 0, 996.0, 46, 28, id="500 did not: 100/s + 500 within 2.8 s"),
+        pytest.param(load(400, 100.0, oldest=4.0), 10, 996.0, 26, None, id="nobody is starting"),
+        pytest.param(load(400, 100.0, oldest=4.0), 0, None, 26, None, id="it never grew"),
+        pytest.param(load(400, 100.0, oldest=4.0), 0, 996.0, 8, None, id="it does not grow"),
+    ],
+)
+def test_starting(signal: Signal, ready: int, grown_at: float | None, number: int, expected: int | None) -> None:
+    state = measured(grown_at=grown_at, startups=Startups(handed_down=2.2))
+    assert after(clamps.starting(number, view(sample(signal, 10, ready), latency_spec(), state))) == expected
+
+
+HOMELESS = PodTimes("b", 990.0, None, unschedulable=True)
+LATE = PodTimes("c", 930.0)
+
+
+@pytest.mark.parametrize(
+    ("pods", "number", "expected"),
+    [
+        pytest.param((PodTimes("a", 900.0, 902.0), HOMELESS), 5, 2, id="no place for one"),
+        pytest.param((PodTimes("a", 900.0, 902.0), LATE), 5, 2, id="one is not Ready after more than a minute"),
+        pytest.param((PodTimes("a", 900.0, 902.0), PodTimes("d", 941.0)), 5, None, id="one is merely starting"),
+        pytest.param((HOMELESS,), 1, None, id="shrinking is no matter of this rule"),
+    ],
+)
+def test_unschedulable(pods: tuple[PodTimes, ...], number: int, expected: int | None) -> None:
+    seen = Sample(load(500), 2, 1, 1, pods)
+    assert after(clamps.unschedulable(number, view(seen, latency_spec(), measured()))) == expected
+
+
+@pytest.mark.parametrize(
+    ("due", "replicas", "number", "expected"),
+    [
+        pytest.param(1012.0, 0, 0, 1, id="in a start-up and a look"),
+        pytest.param(1012.1, 0, 0, None, id="not yet"),
+        pytest.param(990.0, 0, 0, 1, id="overdue"),
+        pytest.param(None, 0, 0, None, id="nothing is scheduled"),
+        pytest.param(1001.0, 1, 1, None, id="somebody is there"),
+        pytest.param(1001.0, 1, 0, 1, id="the last one stays for it"),
+    ],
+)
+def test_due_soon(due: float | None, replicas: int, number: int, expected: int | None) -> None:
+    state = State(startups=Startups(handed_down=10.0))
+    seen = look(sample(healthy(next_run_at=due), replicas), state=state)
+    assert after(clamps.due_soon(number, seen)) == expected
+
+
+# 1000 s after the epoch it is 00:16:40 in UTC, and 01:16:40 in Berlin.
+@pytest.mark.parametrize(
+    ("schedule", "number", "expected"),
+    [
+        pytest.param({"cron": "15 0 * * *"}, 1, 5, id="on"),
+        pytest.param({"cron": "15 1 * * *", "timezone": "Europe/Berlin"}, 1, 5, id="on, in its own time zone"),
+        pytest.param({"cron": "15 1 * * *"}, 1, None, id="off"),
+        pytest.param({"cron": "0 0 * * *"}, 1, None, id="over"),
+        pytest.param({"cron": "17 0 * * *"}, 1, 5, id="on by the time that workers are up"),
+        pytest.param({"cron": "18 0 * * *"}, 1, None, id="too early to start them"),
+        pytest.param({"cron": "15 0 * * *"}, 7, None, id="more are there anyway"),
+    ],
+)
+def test_schedule(schedule: dict[str, Any], number: int, expected: int | None) -> None:
+    policy = {"schedules": [{"durationMinutes": 10, "minReplicas": 5, **schedule}]}
+    state = State(startups=Startups(handed_down=20.0))
+    assert after(clamps.schedule(number, look(sample(healthy(), 1), policy, state))) == expected
+
+
+@pytest.mark.parametrize(
+    ("waiting", "arrivals", "oldest", "replicas", "expected"),
+    [
+        pytest.param(0, 104.0, 0.0, 10, 10, id="4 % more is no reason"),
+        pytest.param(0, 92.0, 0.0, 11, None, id="16 % fewer is one"),
+        pytest.param(0, 96.0, 0.0, 10, None, id="rounds to what there is"),
+        pytest.param(5, 103.0, 3.0, 10, None, id="but somebody waits for more than half of the target"),
+        pytest.param(0, 0.0, 0.0, 1, None, id="nothing is needed"),
+        pytest.param(0, 20.0, 0.0, 0, None, id="from zero"),
+    ],
+)
+def test_tolerance(waiting: int, arrivals: float, oldest: float, replicas: int, expected: int | None) -> None:
+    seen = view(sample(load(waiting, arrivals, oldest), replicas), latency_spec(), measured())
+    assert seen.demand.replicas is not None
+    assert after(clamps.tolerance(seen.demand.replicas, seen)) == expected
+
+
+def test_tolerance_leaves_a_floor_alone() -> None:
+    seen = view(sample(load(0, 104.0), 10), latency_spec(), measured())
+    assert clamps.tolerance(12, seen) is None
+
+
+@pytest.mark.parametrize(
+    ("recommendations", "replicas", "number", "expected"),
+    [
+        pytest.param(((995.0, 4),), 2, 8, 4, id="the lowest of the last seconds holds"),
+        pytest.param(((995.0, 1),), 2, 8, 2, id="never shrinks the pool"),
+        pytest.param(((969.0, 4),), 2, 8, None, id="too old to count"),
+        pytest.param(((995.0, 4),), 8, 6, None, id="shrinking is no matter of this rule"),
+    ],
+)
+def test_scale_up_window(
+    recommendations: tuple[tuple[float, int], ...], replicas: int, number: int, expected: int | None
+) -> None:
+    policy = {"scaleUp": {"stabilizationWindowSeconds": 30}}
+    seen = look(sample(healthy(), replicas), policy, State(recommendations=recommendations))
+    assert after(clamps.scale_up_window(number, seen)) == expected
 
 
 @pytest.mark.parametrize(
@@ -64,18 +208,81 @@ def test_running_jobs(running: int, replicas: int, number: int, expected: int | 
         pytest.param((), 5, 1, None, id="nothing remembered"),
     ],
 )
-def test_stabilization(
+def test_scale_down_window(
     recommendations: tuple[tuple[float, int], ...], replicas: int, number: int, expected: int | None
 ) -> None:
     seen = look(sample(healthy(), replicas), state=State(recommendations=recommendations))
-    assert after(clamps.stabilization(number, seen)) == expected
+    assert after(clamps.scale_down_window(number, seen)) == expected
 
 
-def test_stabilization_says_until_when() -> None:
-    clamp = clamps.stabilization(1, look(sample(healthy(), 5), state=State(recommendations=((995.0, 4),))))
+def test_the_window_says_until_when() -> None:
+    clamp = clamps.scale_down_window(1, look(sample(healthy(), 5), state=State(recommendations=((995.0, 4),))))
     assert clamp is not None
     assert clamp.until == 1005.0
     assert clamp.why == "4 were needed 5 s ago; shrinking waits 10 s"
+
+
+PODS_4 = {"type": "Pods", "value": 4, "periodSeconds": 15}
+DOUBLE = {"type": "Percent", "value": 100, "periodSeconds": 15}
+
+
+@pytest.mark.parametrize(
+    ("rules", "changes", "replicas", "number", "expected"),
+    [
+        pytest.param({}, (), 10, 90, None, id="no policy, no limit"),
+        pytest.param({"policies": [PODS_4]}, (), 10, 90, 14, id="so many pods"),
+        pytest.param({"policies": [PODS_4]}, (), 10, 12, None, id="fewer than that"),
+        pytest.param({"policies": [PODS_4]}, ((990.0, 3),), 10, 90, 11, id="three of them are used up"),
+        pytest.param({"policies": [PODS_4]}, ((984.0, 3),), 10, 90, 14, id="no longer"),
+        pytest.param({"policies": [PODS_4]}, ((990.0, 9),), 10, 90, 10, id="more than used up"),
+        pytest.param({"policies": [PODS_4, DOUBLE]}, (), 10, 90, 20, id="the policy that allows most"),
+        pytest.param({"policies": [PODS_4, DOUBLE], "selectPolicy": "Min"}, (), 10, 90, 14, id="or least"),
+        pytest.param({"selectPolicy": "Disabled"}, (), 10, 90, 10, id="or none"),
+        pytest.param({"policies": [DOUBLE]}, (), 0, 90, 1, id="a percentage of nobody lets the first one in"),
+        pytest.param({"policies": [DOUBLE]}, ((999.0, -5),), 5, 90, 20, id="what has just gone may come back"),
+    ],
+)
+def test_scale_up_policy(
+    rules: dict[str, Any], changes: tuple[tuple[float, int], ...], replicas: int, number: int, expected: int | None
+) -> None:
+    seen = look(sample(healthy(), replicas), {"scaleUp": rules}, State(changes=changes))
+    assert after(clamps.scale_up_policy(number, seen)) == expected
+
+
+@pytest.mark.parametrize(
+    ("rules", "changes", "replicas", "number", "expected"),
+    [
+        pytest.param({}, (), 10, 0, None, id="no policy, no limit"),
+        pytest.param({"policies": [PODS_4]}, (), 10, 0, 6, id="so many pods"),
+        pytest.param({"policies": [PODS_4]}, ((990.0, -4),), 6, 0, 6, id="they are used up"),
+        pytest.param({"policies": [{**DOUBLE, "value": 50}]}, (), 5, 0, 2, id="a percentage, rounded down"),
+        pytest.param({"policies": [PODS_4, DOUBLE]}, (), 10, 2, None, id="the policy that allows most"),
+        pytest.param({"policies": [PODS_4, DOUBLE], "selectPolicy": "Min"}, (), 10, 0, 6, id="or least"),
+        pytest.param({"selectPolicy": "Disabled"}, (), 10, 0, 10, id="never shrinks"),
+    ],
+)
+def test_scale_down_policy(
+    rules: dict[str, Any], changes: tuple[tuple[float, int], ...], replicas: int, number: int, expected: int | None
+) -> None:
+    policy = {"stabilizationWindowSeconds": 0, **rules}
+    seen = look(sample(healthy(), replicas), {"scaleDown": policy}, State(changes=changes))
+    assert after(clamps.scale_down_policy(number, seen)) == expected
+
+
+@pytest.mark.parametrize(
+    ("busy", "replicas", "number", "expected"),
+    [
+        pytest.param(64, 5, 1, None, id="one worker holds them"),
+        pytest.param(65, 5, 1, 2, id="one more needs another worker"),
+        pytest.param(1, 5, 0, 1, id="one running job keeps one worker"),
+        pytest.param(0, 5, 0, None, id="nothing runs"),
+        pytest.param(640, 5, 1, 5, id="never grows the pool"),
+        pytest.param(640, 5, 8, None, id="growing is no matter of this rule"),
+    ],
+)
+def test_running_jobs(busy: int, replicas: int, number: int, expected: int | None) -> None:
+    seen = look(sample(healthy(running_bundles=busy), replicas), worker={"threads": 32, "processes": 2})
+    assert after(clamps.running_jobs(number, seen)) == expected
 
 
 @pytest.mark.parametrize(
@@ -141,11 +348,18 @@ def test_paused(paused: bool, number: int, expected: int | None) -> None:
     assert after(clamps.paused(number, look(sample(healthy(), 4), paused=paused))) == expected
 
 
+@pytest.mark.parametrize(("number", "expected"), [(9, 4), (0, 4), (4, None)])
+def test_external(number: int, expected: int | None) -> None:
+    assert after(clamps.external(number, look(sample(healthy(), 4), mode="External"))) == expected
+
+
 def test_what_people_set_comes_last_and_pause_has_the_last_word() -> None:
-    assert clamps.AUTO[-3:] == (clamps.min_replicas, clamps.max_replicas, clamps.paused)
-    assert (clamps.manual, clamps.paused) == clamps.MANUAL
+    assert clamps.SET[Mode.AUTO] == (clamps.min_replicas, clamps.max_replicas, clamps.paused)
+    assert clamps.SET[Mode.MANUAL] == (clamps.manual, clamps.paused)
 
 
 def test_each_rule_bears_its_own_name_in_the_order_of_the_reasons() -> None:
-    names = [rule.__name__.upper() for rule in (*clamps.AUTO[:-1], clamps.manual, clamps.paused)]
-    assert names == [reason.name for reason in DecisionReason if reason not in {"Idle", "Backlog"}]
+    rules = (*clamps.NEED, *clamps.PACE, clamps.min_replicas, clamps.max_replicas, clamps.manual, clamps.external)
+    names = [rule.__name__.upper() for rule in (*rules, clamps.paused)]
+    sources = {"Idle", "Backlog", "Latency"}
+    assert names == [reason.name for reason in DecisionReason if reason not in sources]

@@ -21,7 +21,10 @@ RAW: dict[str, Any] = {
     "next_run_at": 2000.5,
     "oldest_seconds": 1.5,
     "running": 3,
+    "running_bundles": 2,
     "mean_bundle_size": 2.5,
+    "arrivals_per_second": 4.5,
+    "permitted": {"node acme-1 perMinute": 10.0},
 }
 RECORD = RelayRecord(**RAW)
 
@@ -61,7 +64,7 @@ def test_a_silent_relay_is_noticed(poll_seconds: float, age: float, stale: bool)
 
 
 def test_messages_are_counted_as_the_jobs_that_they_carry() -> None:
-    signal = sum_up([QueueReading("a", messages=8, waiting=4, record=RECORD)])
+    signal = sum_up([QueueReading("a", messages=8, listed=4, record=RECORD)])
     assert (signal.ready, signal.in_flight, signal.held) == (10, 10, 10)
     assert signal.backlog == 30
     assert (signal.source, signal.healthy) == (Source.REDIS, True)
@@ -72,7 +75,7 @@ def test_half_a_job_is_a_job() -> None:
 
 
 def test_a_message_fetched_between_two_counts_is_not_negative() -> None:
-    assert sum_up([QueueReading("a", messages=3, waiting=4, record=RECORD)]).in_flight == 0
+    assert sum_up([QueueReading("a", messages=3, listed=4, record=RECORD)]).in_flight == 0
 
 
 def test_queues_add_up() -> None:
