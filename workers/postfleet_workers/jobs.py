@@ -86,12 +86,13 @@ class Permanent:
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Not now; try again after `seconds`. Uses up no attempt."""
+    """Not now; try again after `seconds`. Uses up no attempt. `kind` is a word of few, by which it is counted."""
 
     seconds: float
     reason: str
     record: Any = None
     to_retry_queue: bool = False
+    kind: str = "job"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def campaign_expand(engine: Engine, chunk: int = CHUNK) -> JobType:
                 with transaction(engine) as connection:
                     step = expand_chunk(connection, job.args["campaign_id"], chunk).step
             except StoreUnavailable as error:
-                return Snooze(STORE_AWAY_SECONDS, str(error))
+                return Snooze(STORE_AWAY_SECONDS, str(error), kind="postgresql_away")
             match step:
                 case Step.FINISHED | Step.STOPPED:
                     return Done()

@@ -57,7 +57,8 @@ def migrate(root: Root) -> None:
 def worker(root: Root, queues: str, threads: int, processes: int, shutdown_timeout: float | None) -> int:
     """Serve queues until SIGTERM: claim bundles of jobs, run them, write their outcomes.
 
-    /readyz answers 200 once every process has written its first heartbeat, /healthz while all of them run.
+    /readyz answers 200 once every process has written its first heartbeat, /healthz while all of them run; /metrics is
+    for Prometheus.
     """
     from postfleet_workers import pipe as pipes
     from postfleet_workers.store.session import engine_for
@@ -95,8 +96,11 @@ def relay(root: Root) -> int:
 
     Start as many as you like: for each queue one is active, the others stand by.
     """
+    from prometheus_client import CollectorRegistry
+
     from postfleet_workers.health import Health
     from postfleet_workers.journal import Journal
+    from postfleet_workers.metrics.relay import RelayMetrics
     from postfleet_workers.relay.loop import Relay
     from postfleet_workers.relay.publisher import Publisher
     from postfleet_workers.relay.queue import Pipe
@@ -108,6 +112,7 @@ def relay(root: Root) -> int:
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     with built(settings) as app:
         pipe = Pipe(app.client)
+        metrics = CollectorRegistry()
         loop = Relay(
             engine=app.lease_engine,
             client=app.client,
@@ -117,8 +122,15 @@ def relay(root: Root) -> int:
             registry=app.registry,
             settings=settings,
             stop=stop,
+            metrics=RelayMetrics(metrics),
         )
-        health = Health(settings.health_host, settings.health_port, live=loop.live, ready=loop.ready.is_set)
+        health = Health(
+            settings.health_host,
+            settings.health_port,
+            live=lambda: None if loop.live() else "the loop hangs: its last round began too long ago",
+            ready=lambda: None if loop.ready.is_set() else "the last round failed: PostgreSQL or Redis is away",
+            registry=metrics,
+        )
         health.start()
         structlog.get_logger(__name__).info("health", port=health.port)
         loop.run()

@@ -157,7 +157,8 @@ def _deferred(
         return Done(
             _record(node, phase, Status.BOUNCED, reply, f"given up after {history.deferrals} deferrals: {text}", scope)
         )
-    return Snooze(wait, f"deferred at {phase}: {text}", _record(node, phase, Status.DEFERRED, reply, text, scope), True)
+    record = _record(node, phase, Status.DEFERRED, reply, text, scope)
+    return Snooze(wait, f"deferred at {phase}: {text}", record, to_retry_queue=True, kind="deferred")
 
 
 def _record(

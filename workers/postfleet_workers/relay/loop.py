@@ -16,6 +16,7 @@ from typing import Any
 import psycopg
 import redis
 import structlog
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DBAPIError
 
@@ -24,7 +25,8 @@ from postfleet_workers.enqueue import CHANNEL
 from postfleet_workers.errors import PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import FIRST_QUEUE, Registry
 from postfleet_workers.journal import ClaimJournal
-from postfleet_workers.relay import care, gate, rows
+from postfleet_workers.metrics.relay import RelayMetrics
+from postfleet_workers.relay import care, gate, gauges, rows
 from postfleet_workers.relay.publisher import Publisher
 from postfleet_workers.relay.queue import Pipe
 from postfleet_workers.relay.rescue import expire, rescue
@@ -82,6 +84,7 @@ class Relay:
         registry: Registry,
         settings: Settings,
         stop: threading.Event,
+        metrics: RelayMetrics | None = None,
     ) -> None:
         self._engine = engine
         self._pipe = pipe
@@ -91,6 +94,7 @@ class Relay:
         self._registry = registry
         self._settings = settings
         self._stop = stop
+        self._metrics = metrics or RelayMetrics(CollectorRegistry())
         self._owned: set[str] = set()
         self._known: set[str] = set()
         self._rules = gate.Rules()
@@ -102,6 +106,7 @@ class Relay:
         self._care = Every(settings.publication_seconds / 3)
         self._sweep = Every(SWEEP_SECONDS)
         self._forget = Every(3600)
+        self._gauge = Every(gauges.COUNT_SECONDS)
         self.ready = threading.Event()
 
     def live(self) -> bool:
@@ -117,6 +122,7 @@ class Relay:
                     self._serve(connection)
             except (DBAPIError, StoreUnavailable) as error:
                 self.ready.clear()
+                self._metrics.lost()
                 log.warning("postgresql_unavailable", error=str(error).splitlines()[0])
                 self._engine.dispose()  # a demoted primary still answers, but must not be asked again
                 self._stop.wait(RETRY_SECONDS)
@@ -129,6 +135,7 @@ class Relay:
             connection.execute(text(f"LISTEN {CHANNEL}"))
         while not self._stop.is_set():
             self._notice_a_pause()
+            began = clock.monotonic()
             try:
                 hungry = self.tick(connection)
             except PipeUnavailable as error:
@@ -144,6 +151,7 @@ class Relay:
                 self._wait(connection, HUNGRY_SECONDS)
                 continue
             self.ready.set()
+            self._metrics.round(clock.monotonic() - began)
             self._wait(connection, HUNGRY_SECONDS if hungry else self._settings.relay_poll_seconds)
 
     def tick(self, connection: Connection) -> bool:
@@ -154,8 +162,12 @@ class Relay:
         queues = self.urgent_first(self._owned)
         more_due = [queue for queue in queues if self._promote(connection, queue)]
         looks = self._publisher.publish(connection, queues, self._rules, self._live, full=poll)
+        for look in looks:
+            self._metrics.published(look.queue, sum(look.published.values()))
         if poll:
-            self._publisher.report(connection, looks, self._rules)
+            records = self._publisher.report(connection, looks, self._rules)
+            plan = {key: most for look in reversed(looks) for key, most in look.permits.plan.items()}
+            self._metrics.report(records, gauges.node_rates(self._rules, plan))
             self._maintain(connection)
         return bool(more_due) or any(look.hungry for look in looks)
 
@@ -184,6 +196,7 @@ class Relay:
             # Redis restarted or was flushed: what was on offer there may be gone.
             with connection.begin():
                 rows.lapse(connection, sorted(self._owned))
+            self._metrics.epoch_changed()
             log.warning("redis_epoch_changed")
 
     def _note_invalid(self, rules: gate.Rules) -> None:
@@ -205,7 +218,14 @@ class Relay:
             # A relay that was cut off itself cannot tell the dead from the cut off: it waits one full lease.
             if clock.monotonic() - self._contact_since >= self._settings.lease_seconds:
                 with connection.begin():
-                    rescue(connection, self._journal, self._registry, owned, self._settings.backoff_base_seconds)
+                    settled = rescue(
+                        connection, self._journal, self._registry, owned, self._settings.backoff_base_seconds
+                    )
+                self._metrics.settled(settled)
+        if self._gauge.due():
+            with connection.begin():
+                counts, unknown = gauges.count(connection, owned)
+            self._metrics.counted(counts, unknown)
         if self._forget.due():
             with connection.begin():
                 leases.forget(connection)

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
+from typing import Any
 
 from sqlalchemy import Connection
 
@@ -81,8 +82,8 @@ class Publisher:
                 self._publish(connection, look, rules, asking, full=full)
         return looks
 
-    def report(self, connection: Connection, looks: Sequence[Look], rules: gate.Rules) -> None:
-        """Write the record of each queue that was looked at in full."""
+    def report(self, connection: Connection, looks: Sequence[Look], rules: gate.Rules) -> dict[str, dict[str, Any]]:
+        """Write the record of each queue that was looked at in full; the records."""
         at = self._pipe.server_time()
         records = {}
         for look in looks:
@@ -101,6 +102,7 @@ class Publisher:
                 poll_seconds=self._settings.relay_poll_seconds,
             )
         self._pipe.report(records, RECORD_TTL_SECONDS)
+        return records
 
     def _publish(
         self, connection: Connection, look: Look, rules: gate.Rules, asking: Counter[str], *, full: bool

@@ -72,6 +72,7 @@ def compose(
         "held": held,
         "throttled": sum(throttled.values()),
         "throttled_by": dict(throttled),
+        "on_offer": on_offer,
         "scheduled": waiting[0],
         "next_run_at": waiting[1],
         "oldest_seconds": round(oldest, 3),

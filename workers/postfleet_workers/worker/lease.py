@@ -29,12 +29,14 @@ class Lease:
         seconds: float,
         database_clock: clock.DatabaseClock,
         load: Callable[[], leases.Load],
+        renewed: Callable[[float], None] = lambda _sent: None,
     ) -> None:
         self.who = who
         self.seconds = seconds
         self._engine = engine
         self._clock = database_clock
         self._load = load
+        self._tell = renewed
         self._renewed = float("-inf")
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
@@ -50,6 +52,7 @@ class Lease:
             now = leases.register(connection, self.who, self.seconds)
         self._clock.pin(now)
         self._renewed = sent
+        self._tell(sent)
         self._thread.start()
 
     def holds(self) -> bool:
@@ -80,6 +83,7 @@ class Lease:
                         now = leases.register(connection, self.who, self.seconds)
                 self._clock.pin(now)
                 self._renewed = sent
+                self._tell(sent)
             except StoreUnavailable as error:
                 log.warning("lease_not_renewed", error=str(error), holds=self.holds())
             except Exception:

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from postfleet_workers import clock, epoch
 from postfleet_workers.app import App
 from postfleet_workers.journal import Journal
 from postfleet_workers.leases import Identity
+from postfleet_workers.metrics.worker import WorkerMetrics
 from postfleet_workers.worker import broker as brokers
 from postfleet_workers.worker.lanes import Lanes, LaneWorker
 from postfleet_workers.worker.lease import Lease
@@ -87,7 +89,12 @@ def assemble(app: App, shape: Shape) -> tuple[LaneWorker, Runner, Lease]:
     )
     database_clock = clock.DatabaseClock()
     meter = LoadMeter()
-    lease = Lease(app.lease_engine, who, settings.lease_seconds, database_clock, meter.read)
+    metrics = WorkerMetrics(CollectorRegistry())  # shown by the parent, see `metrics.shared`
+
+    def renewed(sent: float) -> None:
+        metrics.beat(sent, shape.threads, meter.read().busy)
+
+    lease = Lease(app.lease_engine, who, settings.lease_seconds, database_clock, meter.read, renewed)
     runner = Runner(
         engine=app.engine,
         lease=lease,
@@ -95,6 +102,7 @@ def assemble(app: App, shape: Shape) -> tuple[LaneWorker, Runner, Lease]:
         epoch=lambda: epoch.current(app.client),
         registry=app.registry,
         meter=meter,
+        metrics=metrics,
         paces=Paces(app.client),
         database_clock=database_clock,
         target_seconds=settings.bundle_target_seconds,

@@ -24,6 +24,7 @@ from postfleet_workers import clock, ledger, outcomes
 from postfleet_workers.errors import PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import HandBack, Job, JobType, Outcome, Registry, Transient
 from postfleet_workers.journal import ClaimJournal
+from postfleet_workers.metrics.worker import Ran, WorkerMetrics
 from postfleet_workers.store.session import transaction
 from postfleet_workers.worker.bundle import Bundle
 from postfleet_workers.worker.lease import Lease
@@ -52,6 +53,7 @@ class Runner:
         epoch: Callable[[], str | None],
         registry: Registry,
         meter: LoadMeter,
+        metrics: WorkerMetrics,
         paces: Paces,
         database_clock: clock.DatabaseClock,
         target_seconds: float,
@@ -63,6 +65,7 @@ class Runner:
         self._epoch = epoch
         self._registry = registry
         self._meter = meter
+        self._metrics = metrics
         self._paces = paces
         self._clock = database_clock
         self._overdue_seconds = OVERDUE_FACTOR * target_seconds
@@ -151,7 +154,8 @@ class Runner:
 
     def _perform(self, bundle: Bundle) -> None:
         if self._open(bundle):
-            self._perform_all(bundle)
+            with self._metrics.timing(bundle.job_type.name) as ran:
+                self._perform_all(bundle, ran)
         self._hand_back(bundle, bundle.unbegun(), "not begun")
         self._write(bundle)
         if not bundle.lost:
@@ -164,7 +168,7 @@ class Runner:
             log.warning("journal_not_opened", claim=bundle.claim, error=str(error))
             return False
 
-    def _perform_all(self, bundle: Bundle) -> None:
+    def _perform_all(self, bundle: Bundle, ran: Ran) -> None:
         """Perform the jobs in order; returns when all are done, or when no further one may begin."""
         rest = bundle.unbegun()
         flushed = clock.monotonic()
@@ -188,7 +192,9 @@ class Runner:
                     outcome, failed = self._raised(bundle, job, error), True
                 first = False
                 rest.pop(0)
-                self._paces.note(job, clock.monotonic() - begun, outcome)
+                seconds = clock.monotonic() - begun
+                self._paces.note(job, seconds, outcome)
+                ran(job, started_at, seconds, outcome)
                 self._note(bundle, job, outcome, started_at)
                 word = outcomes.last_word(bundle.job_type, outcome)
                 ended = (job.id, word) if word else None
@@ -267,6 +273,7 @@ class Runner:
             if not one.accepted:
                 log.warning("outcome_fenced_out", job_id=one.job.id, claim=bundle.claim)
         self._meter.settled(len(settled))
+        self._metrics.settled(settled)
 
     def _give_up(self, bundle: Bundle) -> None:
         with bundle.taken:

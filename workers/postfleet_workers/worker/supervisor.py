@@ -1,7 +1,8 @@
-"""`postfleet worker`: a parent that starts the worker processes, passes signals on and answers the probes.
+"""`postfleet worker`: a parent that starts the worker processes, passes signals on and answers probes and Prometheus.
 
-The parent holds no connection and does no work. It is ready once every process has written its first heartbeat; a
-process that ends by itself ends the replica, so that Kubernetes (or the local fleet) starts a fresh one.
+The parent holds no connection and does no work. What its processes count it shows as one. It is ready once every
+process has written its first heartbeat; a process that ends by itself ends the replica, so that Kubernetes (or the
+local fleet) starts a fresh one.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ import threading
 from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.context import ForkProcess
+from multiprocessing.synchronize import Event
 
 import structlog
 
 from postfleet_workers.health import Health
+from postfleet_workers.metrics.shared import SharedMetrics
 from postfleet_workers.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -32,8 +35,10 @@ def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], 
     """
     context = multiprocessing.get_context("fork")
     ready = [context.Event() for _ in range(processes)]
+    metrics = SharedMetrics()
     children = [
-        context.Process(target=_child, args=(serve, event), name=f"worker-{n}") for n, event in enumerate(ready)
+        context.Process(target=_child, args=(serve, event, metrics), name=f"worker-{n}")
+        for n, event in enumerate(ready)
     ]
     for child in children:
         child.start()
@@ -48,26 +53,51 @@ def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], 
     health = Health(
         settings.health_host,
         settings.health_port,
-        live=lambda: all(child.is_alive() for child in children),
-        ready=lambda: not stopping.is_set() and all(event.is_set() for event in ready),
+        live=lambda: _ended(children),
+        ready=lambda: "stopping" if stopping.is_set() else _ended(children) or _unready(ready),
+        registry=metrics.registry,
     )
     health.start()
     log.info("health", port=health.port)
-    wait([child.sentinel for child in children])
+    left = _wait(children, metrics)
     if not stopping.is_set():
         # One that never got ready has said why itself.
         if all(event.is_set() for event in ready):
             log.error("process_ended", exit_codes=[child.exitcode for child in children])
         _signal(children, signal.SIGTERM)
-    for child in children:
-        child.join()
+    while left:
+        left = _wait(left, metrics)
     health.stop()
+    metrics.close()
     codes = [child.exitcode or 0 for child in children]
     return max(code if code >= 0 else 1 for code in codes)
 
 
-def _child(serve: Callable[[Callable[[], None]], int], ready: threading.Event) -> None:
+def _wait(children: list[ForkProcess], metrics: SharedMetrics) -> list[ForkProcess]:
+    """Wait until one or more end; those that still run."""
+    wait([child.sentinel for child in children])
+    left = []
+    for child in children:
+        if child.is_alive():
+            left.append(child)
+        elif child.pid:
+            metrics.ended(child.pid)
+    return left
+
+
+def _ended(children: list[ForkProcess]) -> str | None:
+    names = [child.name for child in children if not child.is_alive()]
+    return f"{', '.join(names)} ended" if names else None
+
+
+def _unready(ready: list[Event]) -> str | None:
+    missing = sum(not event.is_set() for event in ready)
+    return f"{missing} of {len(ready)} processes have not written their first heartbeat" if missing else None
+
+
+def _child(serve: Callable[[Callable[[], None]], int], ready: Event, metrics: SharedMetrics) -> None:
     die_with_parent()
+    metrics.join()
     code = serve(ready.set)
     # Threads that wait for a slow server must not keep the process.
     os._exit(code)
