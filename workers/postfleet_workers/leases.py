@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from postfleet_workers.placement import SHARED, logical
+
 REGISTER = text("""
 INSERT INTO workers (id, replica, pool, node, queues, threads, lease_until)
 VALUES (:id, :replica, :pool, :node, :queues, :threads, postfleet_now() + make_interval(secs => :seconds))
@@ -21,7 +23,7 @@ WHERE id = :id RETURNING postfleet_now()
 """)
 STOP = text("UPDATE workers SET stopped_at = postfleet_now(), busy = 0 WHERE id = :id")
 LIVE = text("""
-SELECT id, queues, threads FROM workers WHERE stopped_at IS NULL AND lease_until > postfleet_now()
+SELECT id, queues, threads, node FROM workers WHERE stopped_at IS NULL AND lease_until > postfleet_now()
 """)
 LATELY = text("SELECT EXISTS (SELECT FROM workers WHERE lease_until > postfleet_now() - interval '1 day')")
 FORGET = text("""
@@ -58,6 +60,12 @@ class LiveWorker:
     id: str
     queues: tuple[str, ...]
     threads: int
+    node: str = SHARED
+
+    @property
+    def logical_queues(self) -> tuple[str, ...]:
+        """The ledger's names of its queues."""
+        return tuple(logical(queue, self.node) for queue in self.queues)
 
 
 def register(connection: Connection, who: Identity, seconds: float) -> datetime:
@@ -87,7 +95,7 @@ def stop(connection: Connection, worker: str) -> None:
 
 def live(connection: Connection) -> Sequence[LiveWorker]:
     """Every worker whose lease holds."""
-    return [LiveWorker(row.id, tuple(row.queues), row.threads) for row in connection.execute(LIVE)]
+    return [LiveWorker(row.id, tuple(row.queues), row.threads, row.node) for row in connection.execute(LIVE)]
 
 
 def lately(connection: Connection) -> bool:

@@ -40,6 +40,7 @@ def job_types(services: Services) -> Iterable[JobType]:
         jitter=random.random,
         pause=clock.pause,
         schedule=Schedule(settings.deferral_base_seconds, settings.deferral_max_age_seconds),
+        place=settings.node,
     )
     return [email_send(deps)]
 

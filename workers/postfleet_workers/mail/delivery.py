@@ -25,6 +25,7 @@ from postfleet_workers.mail.permits import Permits
 from postfleet_workers.mail.reply import NO_ANSWER, Phase, to_detail
 from postfleet_workers.mail.sessions import Held, Sessions
 from postfleet_workers.mail.smtp import CLOSING, Answer
+from postfleet_workers.placement import SHARED
 from postfleet_workers.store.session import transaction
 from postfleet_workers.throttling.limiter import Limiter
 from postfleet_workers.throttling.limits import Limit
@@ -48,6 +49,7 @@ class Deps:
         jitter: uniform in [0, 1).
         pause: waits so many seconds, for a permit that is nearly due.
         schedule: when deferred mail is tried again.
+        place: whose workers these are, `shared` or a Dedicated node's name.
         session_wait_seconds: how long a bundle waits for a session while all are taken.
         directory: campaigns, nodes and tenants, kept for seconds.
     """
@@ -59,6 +61,7 @@ class Deps:
     jitter: Callable[[], float]
     pause: Callable[[float], object]
     schedule: Schedule = field(default_factory=Schedule)
+    place: str = SHARED
     session_wait_seconds: float = SESSION_WAIT_SECONDS
     directory: Directory = field(default_factory=Directory)
 
@@ -107,6 +110,8 @@ class Delivery:
             return Transient(f"sending node {name!r} does not exist")
         if node.paused:
             return HandBack(f"node {name} is paused")
+        if not node.served_by(self._deps.place):
+            return HandBack(f"node {name} is not served by {self._deps.place} workers")
         if not node.open_to(parcel.row.tenant):
             return Transient(f"sending node {name!r} is not open to tenant {parcel.row.tenant!r}")
         if name in self._broken:
@@ -121,11 +126,13 @@ class Delivery:
             if not isinstance(fault, ConnectionLost):
                 log.warning("smtp_session_failed", node=name, phase=str(fault.phase), error=str(fault))
                 self._broken[name] = Snooze(
-                    min(AFTER_FAULT_SECONDS, self._deps.schedule.base_seconds), f"node {name}: {fault}"
+                    min(AFTER_FAULT_SECONDS, self._deps.schedule.base_seconds),
+                    f"node {name}: {fault}",
+                    kind="node_unreachable",
                 )
             return outcome_of_fault(fault, name, self._history(parcel), self._deps.schedule)
         except PipeUnavailable as error:
-            self._broken[name] = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}")
+            self._broken[name] = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}", kind="redis_away")
             return self._broken[name]
 
     def _send(self, job: Job, parcel: Parcel, node: NodeSpec, mail: Mail, remaining: int) -> Outcome:

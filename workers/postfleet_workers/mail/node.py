@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from postfleet_workers.placement import SHARED, is_dedicated
 from postfleet_workers.throttling.limits import Limit, node_limits
 
 
@@ -34,6 +35,11 @@ class NodeSpec:
     limits: tuple[Limit, ...]
     tenants: frozenset[str]
     paused: bool
+    dedicated: bool = False
+
+    def served_by(self, place: str) -> bool:
+        """Whether workers of that POSTFLEET_NODE send its mail: its own if it is Dedicated, else the shared ones."""
+        return place == (self.name if self.dedicated else SHARED)
 
     def open_to(self, tenant: str) -> bool:
         """Whether this tenant may send through the node."""
@@ -63,4 +69,5 @@ def parse_node(name: str, spec: Mapping[str, Any], *, paused: bool = False) -> N
         limits=node_limits(name, spec),
         tenants=frozenset(spec.get("tenants") or ()),
         paused=paused or bool(spec.get("paused")),
+        dedicated=is_dedicated(spec),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
 from sqlalchemy import Connection
@@ -14,8 +14,19 @@ log = structlog.get_logger(__name__)
 FETCHED_PUBLICATIONS = 2  # publishing leases within which a worker claims what it has fetched
 
 
-def look_after(connection: Connection, pipe: Pipe, queue: str, live: set[str], seconds: float) -> None:
-    """One pass over the queue's messages.
+def look_after(
+    connection: Connection, pipe: Pipe, road: str, belongs: Callable[[str], bool], live: set[str], seconds: float
+) -> None:
+    """One pass over the messages of a queue in Redis.
+
+    Args:
+        connection: to the ledger.
+        pipe: to Redis.
+        road: what Redis calls the queue.
+        belongs: whether jobs of a route go that way. Those that do not any more, because their node has become
+            Dedicated or has ceased to be, are taken back and go their new way at once.
+        live: brokers of live workers.
+        seconds: of a publishing lease.
 
     A message that waits in the list keeps its rows on offer for `seconds` more. So does one that a live worker has
     fetched, but only while it is young: the worker may have lost it, an answer that never arrived, a consumer that
@@ -23,22 +34,23 @@ def look_after(connection: Connection, pipe: Pipe, queue: str, live: set[str], s
     Messages that nobody will run and messages whose rows have moved on are deleted; rows that a deleted message offered
     may be published again at once.
     """
-    messages = pipe.messages(queue)
+    messages = pipe.messages(road)
     if not messages:
         return
     since_ms = (pipe.server_time() - FETCHED_PUBLICATIONS * seconds) * 1000
     items = [item for message in messages for item in message.items]
     with connection.begin():
-        meant = rows.offered(connection, items)
+        offers = rows.offered(connection, items)
+    meant = {item: offer.executing for item, offer in offers.items() if offer.executing or belongs(offer.route)}
     kept, dropped = sort(messages, meant, live, since_ms)
-    pipe.drop(queue, dropped)
+    pipe.drop(road, dropped)
     with connection.begin():
         rows.extend(
             connection, [item for m in kept if m.waiting or m.pushed_ms >= since_ms for item in m.items], seconds
         )
         rows.extend(connection, [item for m in dropped for item in m.items], 0.0)
     if dropped:
-        log.info("messages_dropped", queue=queue, messages=len(dropped))
+        log.info("messages_dropped", queue=road, messages=len(dropped))
 
 
 def sort(

@@ -55,7 +55,8 @@ FROM jobs WHERE state = 'available' AND published_until > postfleet_now() GROUP 
 """)
 EXECUTING = text("""
 SELECT queue, tenant, batch, route, count(*) AS jobs,
-       count(*) FILTER (WHERE claimed_at > postfleet_now() - interval '1 second') AS fresh
+       count(*) FILTER (WHERE claimed_at > postfleet_now() - interval '1 second') AS fresh,
+       count(DISTINCT claim) AS bundles
 FROM jobs WHERE state = 'executing' GROUP BY 1, 2, 3, 4
 """)
 
@@ -85,11 +86,13 @@ class Group:
 class Pipeful:
     """A group's jobs past the relay: on offer (the oldest since `oldest_seconds`), and claimed.
 
-    `fresh` ones were claimed within a second and may not have asked for permits yet.
+    `fresh` ones were claimed within a second and may not have asked for permits yet. The claimed ones are in `bundles`,
+    each of which keeps one thread busy.
     """
 
     offered: int = 0
     running: int = 0
+    bundles: int = 0
     fresh: int = 0
     oldest_seconds: float = 0.0
 
@@ -104,7 +107,7 @@ NONE = Pipeful()
 
 def keys(connection: Connection, queue: str) -> list[Key]:
     """The groups of the queue with available rows."""
-    return [(row.tenant, row.batch, row.route) for row in connection.execute(KEYS, {"queue": queue})]
+    return [_key(row) for row in connection.execute(KEYS, {"queue": queue})]
 
 
 def count(
@@ -137,10 +140,10 @@ def pipefuls(connection: Connection) -> dict[str, dict[Key, Pipeful]]:
     """What is on offer or executing, by queue and group; of every queue."""
     found: dict[str, dict[Key, Pipeful]] = defaultdict(dict)
     for row in connection.execute(OFFERED):
-        found[row.queue][_key(row)] = Pipeful(row.jobs, oldest_seconds=float(row.oldest))
+        found[row.queue][_key(row)] = Pipeful(offered=row.jobs, oldest_seconds=float(row.oldest))
     for row in connection.execute(EXECUTING):
         own = found[row.queue]
-        own[_key(row)] = replace(own.get(_key(row), NONE), running=row.jobs, fresh=row.fresh)
+        own[_key(row)] = replace(own.get(_key(row), NONE), running=row.jobs, fresh=row.fresh, bundles=row.bundles)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from postfleet_workers.errors import InputError
+from postfleet_workers.placement import is_dedicated
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Pipeful
 from postfleet_workers.throttling.limiter import Limiter
@@ -49,6 +50,7 @@ class Node:
         tenants: to whom it is open; empty: to all.
         paused: nothing goes out.
         invalid: why its spec makes no sense; then nothing goes out either.
+        dedicated: it has workers of its own, on queues of its own.
     """
 
     limits: tuple[Limit, ...]
@@ -56,6 +58,7 @@ class Node:
     tenants: frozenset[str]
     paused: bool
     invalid: str = ""
+    dedicated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +97,23 @@ class Rules:
         if node.tenants and tenant not in node.tenants:
             return f"node {route} not open to tenant {tenant}"
         return None
+
+    def road(self, queue: str, route: str) -> str:
+        """What Redis calls the queue for jobs of that route: a Dedicated node has its own."""
+        node = self.nodes.get(route) if route else None
+        return f"{queue}.{route}" if node is not None and node.dedicated else queue
+
+    def goes_by(self, queue: str, road: str, route: str) -> bool:
+        """Whether the queue's jobs of that route go by that road."""
+        return self.road(queue, route) == road
+
+    def dedicated(self) -> frozenset[str]:
+        """The nodes that have queues of their own."""
+        return frozenset(name for name, node in self.nodes.items() if node.dedicated)
+
+    def roads(self, queue: str) -> list[str]:
+        """Every name that Redis has for a queue now, its own first."""
+        return [queue, *(f"{queue}.{name}" for name, node in sorted(self.nodes.items()) if node.dedicated)]
 
     def limits(self, key: Key) -> tuple[Limit, ...]:
         """The limits that a group's jobs count against; only mail (a route) is limited."""
@@ -136,9 +156,10 @@ def node(name: str, spec: Any, *, paused: bool) -> Node:
         sessions = _sessions(name, 20 if found is None else int(found))
         limits = node_limits(name, spec)
         tenants = _names(spec.get("tenants") or [])
+        dedicated = is_dedicated(spec)
     except (InputError, AttributeError, TypeError, ValueError, OverflowError) as error:
         return Node((), _sessions(name, 1), frozenset(), paused, invalid=f"{type(error).__name__}: {error}")
-    return Node(limits, sessions, tenants, paused)
+    return Node(limits, sessions, tenants, paused, dedicated=dedicated)
 
 
 def _names(found: Any) -> frozenset[str]:
@@ -169,15 +190,24 @@ def asking(rules: Rules, pipes: Mapping[str, Mapping[Key, Pipeful]]) -> Counter[
 
 @dataclass(frozen=True, slots=True)
 class Permits:
-    """What each limit lets through, less what is in the pipe: in the next seconds (`now`) and minute (`plan`)."""
+    """What each limit lets through, less what is in the pipe: in the next seconds (`now`) and minute (`plan`).
+
+    `rates`: in the long run, jobs per second.
+    """
 
     now: Mapping[str, int]
     plan: Mapping[str, int]
+    rates: Mapping[str, float] = field(default_factory=dict)
 
     def binding(self, limits: Iterable[Limit]) -> str | None:
         """The name of the tightest limit."""
         tightest = min(limits, key=lambda limit: self.plan[limit.key], default=None)
         return tightest.name if tightest else None
+
+    def slowest(self, limits: Iterable[Limit]) -> tuple[str, float] | None:
+        """The limit that lets the least through in the long run: its name, and jobs per second."""
+        slowest = min(limits, key=lambda limit: self.rates[limit.key], default=None)
+        return (slowest.name, self.rates[slowest.key]) if slowest else None
 
 
 def permits(
@@ -203,5 +233,10 @@ def permits(
         return {key: max(0, most - in_pipe.get(key, 0)) for key, most in granted.items()}
 
     return Permits(
-        within(PUBLISH_HORIZON_SECONDS, SESSION_HORIZON_SECONDS), within(PLAN_HORIZON_SECONDS, PLAN_HORIZON_SECONDS)
+        within(PUBLISH_HORIZON_SECONDS, SESSION_HORIZON_SECONDS),
+        within(PLAN_HORIZON_SECONDS, PLAN_HORIZON_SECONDS),
+        {
+            key: limit.count / (max(paces[key], 0.001) if key in paces else limit.window_seconds)
+            for key, limit in unique.items()
+        },
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -100,6 +101,7 @@ class Relay:
         self._rules = gate.Rules()
         self._live: Sequence[leases.LiveWorker] = ()
         self._attended: set[str] = set()
+        self._dedicated: frozenset[str] = frozenset()
         self._contact_since = clock.monotonic()
         self._last_tick = clock.monotonic()
         self._poll = Every(settings.relay_poll_seconds)
@@ -183,7 +185,7 @@ class Relay:
             lately = leases.lately(connection)
             rules = gate.read(connection)
             self._known |= rows.queues(connection)
-            self._known.update(queue for worker in self._live for queue in worker.queues)
+            self._known.update(queue for worker in self._live for queue in worker.logical_queues)
         self._note_invalid(rules)
         self._known |= self._pipe.announced()
         with connection.begin():
@@ -209,9 +211,8 @@ class Relay:
         owned = sorted(self._owned)
         live = {worker.id for worker in self._live}
         departed, self._attended = self._attended - live, live
-        if departed or self._care.due():
-            for queue in owned:
-                care.look_after(connection, self._pipe, queue, live, self._settings.publication_seconds)
+        if departed or self._care.due() or self._rerouted():
+            self._look_after(connection, owned, live)
             self._pipe.forget_brokers(live, (self._pipe.server_time() - self._settings.lease_seconds) * 1000)
         if self._sweep.due():
             self._expire(connection, owned)
@@ -229,6 +230,22 @@ class Relay:
         if self._forget.due():
             with connection.begin():
                 leases.forget(connection)
+
+    def _rerouted(self) -> bool:
+        """Whether a node has become Dedicated, or has ceased to be: what lies on its old road must take the new one."""
+        before, self._dedicated = self._dedicated, self._rules.dedicated()
+        return before != self._dedicated
+
+    def _look_after(self, connection: Connection, owned: list[str], live: set[str]) -> None:
+        seconds = self._settings.publication_seconds
+        for queue in owned:
+            for road in self._rules.roads(queue):
+                belongs = partial(self._rules.goes_by, queue, road)
+                care.look_after(connection, self._pipe, road, belongs, live, seconds)
+        current = {road for queue in self._known for road in self._rules.roads(queue)}
+        for road in self._pipe.queues() - current:
+            if any(road.startswith(f"{queue}.") for queue in owned):
+                care.look_after(connection, self._pipe, road, lambda _: False, live, seconds)
 
     def _expire(self, connection: Connection, queues: list[str]) -> None:
         for _ in range(EXPIRE_BATCHES):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -14,6 +14,7 @@ from postfleet_workers.jobs import Registry
 from postfleet_workers.leases import LiveWorker
 from postfleet_workers.relay import bundles, census, gate, record, rows
 from postfleet_workers.relay.allocate import Demand, Key, allocate
+from postfleet_workers.relay.arrivals import Arrivals
 from postfleet_workers.relay.census import Group, Pipeful
 from postfleet_workers.relay.queue import Item, Pipe
 from postfleet_workers.relay.turns import Turns
@@ -29,9 +30,16 @@ RECORD_TTL_SECONDS = 60
 
 @dataclass(slots=True)
 class Look:
-    """What one tick saw of a queue and did there. `hungry`: rows that may run wait, or may wait, for a free slot."""
+    """What one tick saw of a queue and did there.
+
+    Attributes:
+        queue: its name in the ledger.
+        road: its name in Redis; each Dedicated node has one of its own.
+        hungry: rows that may run wait, or may wait, for a free slot.
+    """
 
     queue: str
+    road: str
     slots: int
     messages: int
     pipe: dict[Key, Pipeful] = field(default_factory=dict)
@@ -50,7 +58,10 @@ class Publisher:
         self._registry = registry
         self._settings = settings
         self._sizes: dict[str, int] = {}
-        self._turns: dict[str, Turns] = defaultdict(Turns)  # by queue
+        self._turns: dict[str, Turns] = defaultdict(Turns)  # these, too, by road
+        self._arrivals: dict[str, Arrivals] = {}
+        self._published: dict[str, Counter[Key]] = defaultdict(Counter)  # since the last report
+        self._reported_at: dict[str, float] = {}
 
     def publish(
         self,
@@ -65,63 +76,96 @@ class Publisher:
 
         `full` counts for the record too, otherwise only what free slots can take.
         """
-        depths = self._pipe.depths(queues)
+        roads = [(queue, road) for queue in queues for road in rules.roads(queue)]
+        depths = self._pipe.depths([road for _, road in roads])
+        threads: Counter[str] = Counter()
+        for worker in live:
+            threads.update(dict.fromkeys(worker.queues, worker.threads))
         looks = []
-        for queue in queues:
-            threads = sum(worker.threads for worker in live if queue in worker.queues)
-            bound = max(FLOOR_SLOTS, int(threads * self._settings.pipe_bundles_per_thread))
+        for queue, road in roads:
+            bound = max(FLOOR_SLOTS, int(threads[road] * self._settings.pipe_bundles_per_thread))
             # A full pipe of short jobs is empty long before the next poll.
-            looks.append(Look(queue, bound - depths[queue], depths[queue], hungry=True))
+            looks.append(Look(queue, road, bound - depths[road], depths[road], hungry=True))
         open_looks = [look for look in looks if full or look.slots > 0]
         if open_looks:
             with connection.begin():
                 pipes = census.pipefuls(connection)
             asking = gate.asking(rules, pipes)
-            for look in open_looks:
-                look.pipe = pipes.get(look.queue, {})
-                self._publish(connection, look, rules, asking, full=full)
+            for queue, own in groupby(open_looks, key=lambda look: look.queue):
+                with connection.begin():
+                    keys = census.keys(connection, queue)
+                by_road = _by_road(rules, queue, keys)
+                pipes_by_road = _by_road(rules, queue, pipes.get(queue, {}))
+                for look in own:
+                    look.pipe = {key: pipes[queue][key] for key in pipes_by_road.get(look.road, ())}
+                    self._publish(connection, look, by_road.get(look.road, []), rules, asking, full=full)
         return looks
 
     def report(self, connection: Connection, looks: Sequence[Look], rules: gate.Rules) -> dict[str, dict[str, Any]]:
         """Write the record of each queue that was looked at in full; the records."""
         at = self._pipe.server_time()
-        records = {}
-        for look in looks:
+        records: dict[str, dict[str, Any]] = {}
+        for queue, own in groupby(looks, key=lambda look: look.queue):
             with connection.begin():
-                waiting = rows.waiting(connection, look.queue, COUNT_LIMIT)
-            records[look.queue] = record.compose(
-                queue=look.queue,
-                groups=look.groups,
-                published_now=look.published,
-                running=sum(pipeful.running for pipeful in look.pipe.values()),
-                messages=look.messages,
-                rules=rules,
-                permits=look.permits,
-                waiting=waiting,
-                at=at,
-                poll_seconds=self._settings.relay_poll_seconds,
-            )
+                waiting = rows.waiting(connection, queue, COUNT_LIMIT)
+            for look in own:
+                routes = [route for route in waiting if rules.road(queue, route) == look.road]
+                standings = record.stand(queue, look.groups, look.published, rules, look.permits)
+                records[look.road] = record.compose(
+                    standings=standings,
+                    published_now=look.published,
+                    pipe=look.pipe,
+                    messages=look.messages,
+                    rules=rules,
+                    permits=look.permits,
+                    waiting=(
+                        sum(waiting[route][0] for route in routes),
+                        min((waiting[route][1] for route in routes), default=None),
+                    ),
+                    arrivals_per_second=self._arrived(look.road, standings, at),
+                    at=at,
+                    poll_seconds=self._settings.relay_poll_seconds,
+                )
         self._pipe.report(records, RECORD_TTL_SECONDS)
+        for road in self._reported_at.keys() - records.keys():
+            for known in (self._arrivals, self._published, self._reported_at):
+                known.pop(road, None)
         return records
 
+    def _arrived(self, road: str, standings: Sequence[record.Standing], at: float) -> float:
+        due = {standing.group.key: standing.balance for standing in standings}
+        elapsed = at - self._reported_at.get(road, at)
+        arrivals = self._arrivals.get(road, Arrivals()).look(due, self._published.pop(road, {}), elapsed)
+        self._arrivals[road], self._reported_at[road] = arrivals, at
+        return arrivals.per_second
+
     def _publish(
-        self, connection: Connection, look: Look, rules: gate.Rules, asking: Counter[str], *, full: bool
+        self,
+        connection: Connection,
+        look: Look,
+        keys: Sequence[Key],
+        rules: gate.Rules,
+        asking: Counter[str],
+        *,
+        full: bool,
     ) -> None:
+        look.hungry = False
+        if not keys:
+            return
         budget = COUNT_LIMIT if full else min(COUNT_LIMIT, look.slots * LARGEST_BUNDLE)
         with connection.begin():
-            keys = census.keys(connection, look.queue)
             closed = [key for key in keys if rules.closed(look.queue, key)]
             open_keys = sorted({*keys}.difference(closed))
             look.groups = census.count(connection, look.queue, open_keys, budget, look.pipe)
             open_groups = list(look.groups)
             if full:
                 look.groups += census.count(connection, look.queue, closed, CLOSED_LIMIT, look.pipe)
-        look.hungry = False
         if not open_groups:
             return
         paces = self._pipe.paces(sorted({_pace_key(group) for group in open_groups}))
         look.permits = self._permits(open_groups, rules, paces, asking)
         self._fill(connection, look, rules, open_groups, paces)
+        self._published[look.road].update(look.published)
         for key, published in look.published.items():
             asking.update({limit.key: published for limit in rules.limits(key)})
         # What a pause holds back does not call for another look before the next poll.
@@ -148,7 +192,7 @@ class Publisher:
             if suspect := rows.publish_suspect(connection, look.queue, open_keys, seconds):
                 messages.append((suspect.type, [(suspect.id, suspect.publication)]))
         # Committed first: a row that was pushed but not committed would be claimed by nobody, and never again.
-        self._pipe.push(look.queue, messages, int(self._pipe.server_time() * 1000))
+        self._pipe.push(look.road, messages, int(self._pipe.server_time() * 1000))
         look.messages += len(messages)
 
     def _takes(
@@ -172,7 +216,7 @@ class Publisher:
             for key, pipeful in look.pipe.items()
             if key not in sizes
         ]
-        return allocate(look.slots, demands, look.permits.now, self._turns[look.queue]), sizes
+        return allocate(look.slots, demands, look.permits.now, self._turns[look.road]), sizes
 
     def _permits(
         self, groups: Sequence[Group], rules: gate.Rules, paces: dict[str, float], asking: Counter[str]
@@ -207,6 +251,13 @@ class Publisher:
             limit = min(size, job_type.bundle_size if job_type else 1)
             made += [(kind, chunk) for chunk in bundles.chunks(items, limit)]
         return made
+
+
+def _by_road(rules: gate.Rules, queue: str, keys: Iterable[Key]) -> dict[str, list[Key]]:
+    found: dict[str, list[Key]] = defaultdict(list)
+    for key in keys:
+        found[rules.road(queue, key[2])].append(key)
+    return found
 
 
 def _pace_key(group: Group) -> str:

@@ -80,6 +80,12 @@ class Pipe:
                 pipe.hlen(f"{NAMESPACE}:{queue}.msgs")
             return dict(zip(queues, pipe.execute(), strict=True))
 
+    def queues(self) -> set[str]:
+        """Every queue that has messages, by its name in Redis."""
+        with pipe_errors():
+            found = self._client.scan_iter(match=f"{NAMESPACE}:*.msgs", count=1000)
+            return {key.removeprefix(f"{NAMESPACE}:").removesuffix(".msgs") for key in found}
+
     def server_time(self) -> float:
         """Redis' clock, epoch seconds."""
         with pipe_errors():

@@ -43,8 +43,10 @@ UNION SELECT DISTINCT queue FROM jobs WHERE state = 'executing'
 """)
 
 WAITING = text("""
-SELECT count(*) AS jobs, extract(epoch FROM min(run_at)) AS next_run_at FROM (
-    SELECT run_at FROM jobs WHERE queue = :queue AND state IN ('scheduled', 'retryable') ORDER BY run_at LIMIT :most) w
+SELECT route, count(*) AS jobs, extract(epoch FROM min(run_at)) AS next_run_at FROM (
+    SELECT route, run_at FROM jobs WHERE queue = :queue AND state IN ('scheduled', 'retryable')
+    ORDER BY run_at LIMIT :most) w
+GROUP BY route
 """)
 
 # Publishing is a lease: the row stays available, offered to one message until `published_until`.
@@ -89,7 +91,7 @@ UPDATE jobs SET published_until = postfleet_now() + make_interval(secs => :secon
     WHERE j.state = 'available' AND j.published_until IS NOT NULL FOR UPDATE OF j SKIP LOCKED)
 """)
 OFFERED = text("""
-SELECT j.id, j.publication, j.state = 'executing' AS executing FROM jobs j
+SELECT j.id, j.publication, j.route, j.state = 'executing' AS executing FROM jobs j
 JOIN unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS m(id, publication)
   ON j.id = m.id AND j.publication = m.publication
 WHERE j.state = 'executing' OR j.state = 'available' AND j.published_until IS NOT NULL
@@ -131,6 +133,14 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """A row that a message may still mean: where it should go, and whether somebody executes it."""
+
+    route: str
+    executing: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Abandoned:
     """An executing job without a worker (`dead`), or with one that is stuck."""
 
@@ -149,10 +159,10 @@ def queues(connection: Connection) -> set[str]:
     return {row.queue for row in connection.execute(QUEUES)}
 
 
-def waiting(connection: Connection, queue: str, most: int) -> tuple[int, float | None]:
-    """Rows that wait for their time (bounded by `most`) and the earliest time (epoch seconds)."""
-    row = connection.execute(WAITING, {"queue": queue, "most": most}).one()
-    return row.jobs, None if row.next_run_at is None else float(row.next_run_at)
+def waiting(connection: Connection, queue: str, most: int) -> dict[str, tuple[int, float]]:
+    """Rows that wait for their time and the earliest time (epoch seconds), by route; bounded by `most` in all."""
+    found = connection.execute(WAITING, {"queue": queue, "most": most})
+    return {row.route: (row.jobs, float(row.next_run_at)) for row in found}
 
 
 def publish(connection: Connection, queue: str, key: Key, most: int, seconds: float) -> list[Published]:
@@ -175,9 +185,10 @@ def extend(connection: Connection, items: Items, seconds: float) -> None:
     connection.execute(EXTEND, {**split(items), "seconds": seconds})
 
 
-def offered(connection: Connection, items: Items) -> dict[tuple[int, int], bool]:
-    """Which (id, publication) still mean something, on offer or executing; and whether they execute."""
-    return {(row.id, row.publication): row.executing for row in connection.execute(OFFERED, split(items))}
+def offered(connection: Connection, items: Items) -> dict[tuple[int, int], Offer]:
+    """Which (id, publication) still mean something, on offer or executing."""
+    found = connection.execute(OFFERED, split(items))
+    return {(row.id, row.publication): Offer(row.route, row.executing) for row in found}
 
 
 def lapse(connection: Connection, queues: Sequence[str]) -> None:
