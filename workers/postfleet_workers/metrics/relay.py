@@ -140,7 +140,7 @@ class RelayMetrics:
         self._inflight.show(_each(records, lambda record: record["running"]))
         self._scheduled.show(_each(records, lambda record: record["scheduled"]))
         self._oldest.show(_each(records, lambda record: record["oldest_seconds"]))
-        self._arrivals.show(_each(records, lambda record: record.get("arrivals_per_second", 0.0)))
+        self._arrivals.show(_each(records, lambda record: record["arrivals_per_second"]))
         self._throttled.show(
             {
                 (queue, kind): count

@@ -165,7 +165,7 @@ class Relay:
         more_due = [queue for queue in queues if self._promote(connection, queue)]
         looks = self._publisher.publish(connection, queues, self._rules, self._live, full=poll)
         for look in looks:
-            self._metrics.published(look.queue, sum(look.published.values()))
+            self._metrics.published(look.road, sum(look.published.values()))
         if poll:
             records = self._publisher.report(connection, looks, self._rules)
             plan = {key: most for look in reversed(looks) for key, most in look.permits.plan.items()}
