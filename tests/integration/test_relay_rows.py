@@ -177,7 +177,10 @@ def test_which_messages_still_mean_something(engine: Engine) -> None:
     asked = [*items.items(), (never, 0), (offered, items[offered] - 1), (10**9, 1)]
     with engine.connect() as connection:
         meant = rows.offered(connection, asked)
-    assert meant == {(offered, items[offered]): False, (executing, items[executing]): True}
+    assert meant == {
+        (offered, items[offered]): rows.Offer("", executing=False),
+        (executing, items[executing]): rows.Offer("", executing=True),
+    }
 
 
 SUSPECTS = "UPDATE jobs SET strikes = 2 WHERE id = ANY(:ids)"
@@ -260,13 +263,15 @@ def test_promotion_is_bounded_and_takes_the_longest_due_first(engine: Engine) ->
 
 def test_what_waits_is_counted_with_the_time_of_the_next(engine: Engine) -> None:
     with engine.connect() as connection:
-        assert rows.waiting(connection, QUEUE, MANY) == (0, None)
+        assert rows.waiting(connection, QUEUE, MANY) == {}
     times = [NOW + timedelta(minutes=m) for m in (9, 5, 30)]
     add(engine, *[NewJob("probe", QUEUE, run_at=when) for when in times])
+    add(engine, NewJob("probe", QUEUE, run_at=times[2], route="n1"))
     with engine.connect() as connection:
-        count, following = rows.waiting(connection, QUEUE, MANY)
-        assert (count, rows.waiting(connection, QUEUE, 2)[0]) == (3, 2)
-    assert following == pytest.approx(times[1].timestamp())
+        found = rows.waiting(connection, QUEUE, MANY)
+        assert rows.waiting(connection, QUEUE, 2)[""][0] == 2
+    assert {route: count for route, (count, _) in found.items()} == {"": 3, "n1": 1}
+    assert (found[""][1], found["n1"][1]) == pytest.approx((times[1].timestamp(), times[2].timestamp()))
 
 
 def test_every_queue_with_unfinished_jobs_is_known(engine: Engine) -> None:

@@ -13,12 +13,13 @@ from postfleet_local.stack import free_port
 from postfleet_operator.autoscaler import Autoscaler
 from postfleet_operator.deployment import RenderSettings
 from postfleet_operator.memory_cluster import MemoryCluster
+from postfleet_operator.progress import Progress
 from postfleet_operator.sampling import RETRY_SECONDS, Sampler
-from postfleet_operator.scaling.values import Signal, Source
-from postfleet_operator.spec import JobPool
+from postfleet_operator.scaling.values import QueueLoad, Signal, Source
 from postfleet_operator.stores import database
 from postfleet_operator.stores import redis_client as connect_redis
-from unit.operator.building import pool
+from postfleet_operator.workerset import WorkerSet
+from unit.operator.building import manifest, workers
 
 EMAIL = "default/email"
 QUEUES = ("priority-high", "retry")
@@ -36,7 +37,10 @@ def record(client: redis.Redis, queue: str, age: float = 0.0, **fields: Any) -> 
         "next_run_at": None,
         "oldest_seconds": 0.0,
         "running": 0,
+        "running_bundles": 0,
         "mean_bundle_size": 1.0,
+        "arrivals_per_second": 0.0,
+        "permitted": {},
     }
     client.set(f"postfleet:relay:{queue}", json.dumps(fresh | fields))
 
@@ -57,13 +61,13 @@ def nowhere() -> str:
     return f"postgresql://nobody@127.0.0.1:{free_port()}/none"
 
 
-def look(client: redis.Redis, database_url: str, *pools: JobPool) -> Signal:
-    return Sampler(client, database(database_url)).sample(pools or (pool(),), 0.0)[EMAIL]
+def look(client: redis.Redis, database_url: str, *sets: WorkerSet) -> Signal:
+    return Sampler(client, database(database_url)).sample(sets or (workers(),), 0.0)[EMAIL]
 
 
 def test_fresh_records_and_redis_counts_are_enough(redis_client: redis.Redis) -> None:
     record(redis_client, "priority-high", held=5, throttled=7, throttled_by={"tenant x paused": 7}, oldest_seconds=2.5)
-    record(redis_client, "retry", mean_bundle_size=10.0, running=3, scheduled=4)
+    record(redis_client, "retry", mean_bundle_size=10.0, running=3, scheduled=4, arrivals_per_second=1.5)
     redis_client.hset("dramatiq:retry.msgs", mapping={"a": "", "b": "", "c": ""})
     redis_client.rpush("dramatiq:retry", "a", "b")
     signal = look(redis_client, nowhere())
@@ -77,6 +81,7 @@ def test_fresh_records_and_redis_counts_are_enough(redis_client: redis.Redis) ->
         scheduled=4,
         oldest_seconds=2.5,
         running=3,
+        queues=(QueueLoad("priority-high", 5, 0.0, 2.5), QueueLoad("retry", 27, 1.5, 0.0)),
     )
 
 
@@ -103,8 +108,8 @@ def test_a_key_of_the_wrong_type_breaks_only_the_pools_of_its_queue(
     for queue in (*QUEUES, "other"):
         record(redis_client, queue)
     redis_client.set("dramatiq:retry", "oops")
-    pools = [pool(), pool("second", queues=["other"])]
-    signals = Sampler(redis_client, database(database_url)).sample(pools, 0.0)
+    sets = [workers(), workers("second", queues=["other"])]
+    signals = Sampler(redis_client, database(database_url)).sample(sets, 0.0)
     assert (signals[EMAIL].source, signals["default/second"].source) == (Source.POSTGRESQL, Source.REDIS)
     assert "queue retry cannot be read in Redis" in signals[EMAIL].message
 
@@ -146,7 +151,7 @@ def test_what_people_have_paused_is_no_work(redis_client: redis.Redis, database_
 
 def test_counting_stops_at_what_max_replicas_can_clear(redis_client: redis.Redis, database_url: str) -> None:
     run(database_url, "INSERT INTO jobs (type, queue) SELECT 't', 'retry' FROM generate_series(1, 1000)")
-    small = pool(autoscaling={"maxReplicas": 3, "target": {"backlogPerReplica": 50}})
+    small = workers(autoscaling={"maxReplicas": 3, "target": {"backlogPerReplica": 50}})
     assert look(redis_client, database_url, small).held == 150
 
 
@@ -168,10 +173,10 @@ def test_with_nothing_to_read_the_pool_holds_and_the_database_is_not_asked_at_ev
 
     sampler = Sampler(connect_redis(f"redis://127.0.0.1:{free_port()}/0"), connect)
     for now in (0.0, 2.0, 4.0):
-        signal = sampler.sample([pool()], now)[EMAIL]
+        signal = sampler.sample([workers()], now)[EMAIL]
         assert (signal.source, signal.backlog) == (Source.NONE, 0)
     assert attempts == 1
-    assert "PostgreSQL: connection" in sampler.sample([pool()], RETRY_SECONDS)[EMAIL].message
+    assert "PostgreSQL: connection" in sampler.sample([workers()], RETRY_SECONDS)[EMAIL].message
     assert attempts == 2
 
 
@@ -184,7 +189,7 @@ def test_a_slow_database_counts_as_no_signal(redis_client: redis.Redis, database
 
 
 def test_queues_are_announced_to_the_relay_even_before_it_reports(redis_client: redis.Redis) -> None:
-    look(redis_client, nowhere(), pool(), pool("second", queues=["other"]))
+    look(redis_client, nowhere(), workers(), workers("second", queues=["other"]))
     assert redis_client.smembers("postfleet:queues") == {*QUEUES, "other"}
 
 
@@ -195,15 +200,10 @@ def test_no_pools_need_no_answer() -> None:
 @pytest.mark.parametrize("held", [0, 1200])
 def test_a_pool_outlives_a_flushed_redis(redis_client: redis.Redis, database_url: str, held: int) -> None:
     cluster = MemoryCluster(instant=True)
-    cluster.put(
-        {
-            "apiVersion": "postfleet.io/v1alpha1",
-            "kind": "JobPool",
-            "metadata": {"name": "email"},
-            "spec": {"queues": list(QUEUES), "autoscaling": {"cooldownSeconds": 0}},
-        }
-    )
-    loop = Autoscaler(cluster, Sampler(redis_client, database(database_url)), lambda: 0.0, RenderSettings("image"))
+    cluster.put(manifest(autoscaling={"cooldownSeconds": 0}))
+    connect = database(database_url)
+    sampler, progress = Sampler(redis_client, connect), Progress(connect)
+    loop = Autoscaler(cluster, sampler, progress, lambda: 0.0, RenderSettings("image"))
     for queue in QUEUES:
         record(redis_client, queue, held=1000)
     loop.tick(1000.0)
@@ -214,6 +214,7 @@ def test_a_pool_outlives_a_flushed_redis(redis_client: redis.Redis, database_url
     assert cluster.replicas(EMAIL) == (5 if held else 4)
     for queue in QUEUES:
         record(redis_client, queue)
-    for now in (1200.0, 1202.0):
+    for now in (1200.0, 1212.0):
         loop.tick(now)
+    progress.close()
     assert cluster.replicas(EMAIL) == 0

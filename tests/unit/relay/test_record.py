@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,14 +11,15 @@ from hypothesis import strategies as st
 
 from postfleet_workers.relay import record
 from postfleet_workers.relay.allocate import Key
-from postfleet_workers.relay.census import Group
+from postfleet_workers.relay.census import Group, Pipeful
 from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant
 from postfleet_workers.throttling.limits import Limit
 
 MINUTE = Limit("minute", "node n1 per_minute", 100, 60.0)
 SESSIONS = Limit("sessions", "node n1 maxConnections", 20, 1.0)
 RULES = Rules(nodes={"n1": Node((MINUTE,), SESSIONS, frozenset(), paused=False)})
-PLENTY = Permits({}, {"minute": 1000, "sessions": 1000})
+RATES = {"minute": 100 / 60, "sessions": 400.0}
+PLENTY = Permits({}, {"minute": 1000, "sessions": 1000}, RATES)
 
 
 def group(tenant: str = "acme", due: int = 0, *, route: str = "n1", published: int = 0, oldest: float = 0.0) -> Group:
@@ -26,16 +28,18 @@ def group(tenant: str = "acme", due: int = 0, *, route: str = "n1", published: i
 
 def compose(*groups: Group, permits: Permits = PLENTY, rules: Rules = RULES, **given: Any) -> dict[str, Any]:
     values: dict[str, Any] = {
-        "queue": "bulk", "published_now": {}, "running": 0, "messages": 0, "waiting": (0, None), "at": 1.0,
+        "published_now": {}, "pipe": {}, "messages": 0, "waiting": (0, None), "arrivals_per_second": 0.0, "at": 1.0,
         "poll_seconds": 0.5,
-    }  # fmt: skip
-    return record.compose(groups=groups, permits=permits, rules=rules, **{**values, **given})
+    } | given  # fmt: skip
+    standings = record.stand("bulk", groups, values["published_now"], rules, permits)
+    return record.compose(standings=standings, permits=permits, rules=rules, **values)
 
 
 def test_an_idle_queue_says_so() -> None:
     assert compose(at=12.5) == {
         "at": 12.5, "poll_seconds": 0.5, "held": 0, "throttled": 0, "throttled_by": {}, "scheduled": 0,
-        "next_run_at": None, "oldest_seconds": 0.0, "running": 0, "mean_bundle_size": 1.0,
+        "next_run_at": None, "oldest_seconds": 0.0, "running": 0, "running_bundles": 0, "on_offer": 0,
+        "mean_bundle_size": 1.0, "arrivals_per_second": 0.0, "permitted": {},
     }  # fmt: skip
 
 
@@ -45,7 +49,7 @@ def test_what_waits_only_for_a_slot_is_held() -> None:
 
 
 def test_what_a_limit_keeps_back_is_throttled_and_the_limit_is_named() -> None:
-    found = compose(group(due=500, oldest=90.0), permits=Permits({}, {"minute": 100, "sessions": 1200}))
+    found = compose(group(due=500, oldest=90.0), permits=Permits({}, {"minute": 100, "sessions": 1200}, RATES))
     assert (found["held"], found["throttled"]) == (100, 400)
     assert found["throttled_by"] == {"node n1 per_minute": 400}
     assert found["oldest_seconds"] == 0.0, "it waits for its limit, and a worker would not help"
@@ -54,14 +58,14 @@ def test_what_a_limit_keeps_back_is_throttled_and_the_limit_is_named() -> None:
 def test_what_this_tick_published_has_used_up_its_share_of_a_limit() -> None:
     found = compose(
         group(due=500),
-        permits=Permits({}, {"minute": 100, "sessions": 1200}),
+        permits=Permits({}, {"minute": 100, "sessions": 1200}, RATES),
         published_now={("acme", "", "n1"): 40},
     )
     assert (found["held"], found["throttled"]) == (60, 400)
 
 
 def test_a_limit_is_shared_by_every_group_that_counts_against_it() -> None:
-    found = compose(group("a", 80), group("b", 80), permits=Permits({}, {"minute": 100, "sessions": 1200}))
+    found = compose(group("a", 80), group("b", 80), permits=Permits({}, {"minute": 100, "sessions": 1200}, RATES))
     assert (found["held"], found["throttled"]) == (100, 60)
 
 
@@ -99,7 +103,10 @@ def test_a_closed_tenant_does_not_hide_how_long_another_waits() -> None:
 )
 def test_the_mean_size_of_a_bundle(published: int, now: int, running: int, messages: int, mean: float) -> None:
     found = compose(
-        group(due=now, published=published), published_now={("acme", "", "n1"): now}, running=running, messages=messages
+        group(due=now, published=published),
+        published_now={("acme", "", "n1"): now},
+        pipe={("acme", "", "n1"): Pipeful(running=running, bundles=1)},
+        messages=messages,
     )
     assert found["mean_bundle_size"] == mean
 
@@ -126,10 +133,45 @@ def test_every_due_job_is_published_held_or_throttled_and_none_twice(
             most = min(one.due, rest) if one.key[2] else one.due
             now[one.key] = data.draw(st.integers(0, most))
             rest -= now[one.key] if one.key[2] else 0
-    found = compose(*groups, permits=Permits({}, {"minute": minute, "sessions": sessions}), published_now=now)
+    found = compose(*groups, permits=Permits({}, {"minute": minute, "sessions": sessions}, RATES), published_now=now)
     assert found["held"] + found["throttled"] + sum(now.values()) == sum(one.due for one in groups)
     assert found["throttled"] == sum(found["throttled_by"].values())
     limited = sum(one.due for one in groups if one.key[2] == "n1")
     assert found["held"] + sum(now.values()) <= sum(one.due for one in groups if not one.key[2]) + min(
         limited, minute, sessions
     )
+
+
+@pytest.mark.parametrize(
+    ("groups", "rules", "permitted"),
+    [
+        pytest.param([], RULES, {}, id="no work is not limited, and limits nothing"),
+        pytest.param([group(due=5)], RULES, {"node n1 per_minute": 1.6667}, id="the slowest limit"),
+        pytest.param([group("a", 5), group("b", 5)], RULES, {"node n1 per_minute": 1.6667}, id="shared, once"),
+        pytest.param([group("a", 5), group("b", 5, route="")], RULES, None, id="some work has no limit"),
+        pytest.param(
+            [group("a", 5), group("b", 0, route="")], RULES, {"node n1 per_minute": 1.6667}, id="none is there"
+        ),
+        pytest.param([group(due=5)], Rules({"acme": Tenant(paused=True)}, RULES.nodes), {}, id="paused"),
+    ],
+)
+def test_what_limits_let_through_is_told_by_the_slowest_of_each_group(
+    groups: list[Group], rules: Rules, permitted: dict[str, float] | None
+) -> None:
+    assert compose(*groups, rules=rules)["permitted"] == permitted
+
+
+@pytest.mark.parametrize(
+    ("one", "permits", "rules", "balance"),
+    [
+        pytest.param(group(due=5), PLENTY, RULES, 5, id="free"),
+        pytest.param(group(due=5), Permits({}, {"minute": 3, "sessions": 99}, RATES), RULES, None, id="limited"),
+        pytest.param(group(due=5), PLENTY, Rules({"acme": Tenant(paused=True)}, RULES.nodes), None, id="paused"),
+        pytest.param(replace(group(due=5), more=True), PLENTY, RULES, None, id="not counted out"),
+    ],
+)
+def test_the_balance_of_arrivals_knows_only_what_was_counted_and_is_free(
+    one: Group, permits: Permits, rules: Rules, balance: int | None
+) -> None:
+    [standing] = record.stand("bulk", [one], {}, rules, permits)
+    assert standing.balance == balance
