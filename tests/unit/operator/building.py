@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from postfleet_operator.scaling.throughput import handed_down
 from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.throughput import handed_down
 from postfleet_operator.scaling.values import QueueLoad, Sample, Signal, Source
 from postfleet_operator.spec import API_VERSION, JobPool, PoolSpec, parse_pool
 from postfleet_operator.workerset import WorkerSet
