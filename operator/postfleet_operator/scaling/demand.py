@@ -18,6 +18,7 @@ from postfleet_operator.spec import PoolSpec
 NEGLIGIBLE = 0.05
 # Whoever has waited too long already has; the rest is cleared in this share of the target.
 LATE_SHARE = 0.25
+MOST = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Demand:
 
 
 def whole(workers: float) -> int:
-    """Whole workers; what rounding left over asks for none."""
-    return math.ceil(round(workers, 6))
+    """Whole workers; what rounding left over asks for none, and nobody has more than a million."""
+    return math.ceil(round(min(workers, MOST), 6))
 
 
 def measure(signal: Signal, spec: PoolSpec, throughput: Throughput, startup_seconds: float) -> Demand:

@@ -18,6 +18,8 @@ ENOUGH = 20
 HALF_LIFE_COMPLETIONS = 200.0
 # From this share of busy threads on, a pool shows what it can do.
 FULL = 0.8
+# A job that takes longer than four months is none.
+SLOWEST = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class Throughput:
         if self.completed <= 0 or self.busy_seconds <= 0:
             return None
         pace = self.completed / self.busy_seconds
-        return pace if self.best is None else min(pace, self.best)
+        return max(pace if self.best is None else min(pace, self.best), SLOWEST)
 
 
 def handed_down(jobs_per_second: float, threads: int) -> Throughput:

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling.decide import decide, first_state, remember
-from postfleet_operator.scaling.values import Bottleneck, Decision, Sample, Signal, Source, State
+from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.throughput import Throughput
+from postfleet_operator.scaling.values import Bottleneck, Decision, QueueLoad, Sample, Signal, Source, Work
 from postfleet_operator.spec import PoolSpec
-from unit.operator.building import counted, healthy, lost, sample, spec
+from unit.operator.building import counted, healthy, latency_spec, load, lost, measured, sample, spec
 
 
 def decided(seen: Sample, state: State | None = None, now: float = 1000.0, **fields: Any) -> Decision:
@@ -105,7 +107,7 @@ def test_reasons_and_messages(seen: Sample, fields: dict[str, Any], reason: str,
         pytest.param(sample(healthy()), {}, Bottleneck.NONE, id="nothing to do"),
         pytest.param(sample(healthy(400), 1), {}, Bottleneck.NONE, id="enough workers"),
         pytest.param(sample(healthy(900), 1), {}, Bottleneck.WORKERS, id="more are needed"),
-        pytest.param(sample(healthy(900), 2, 1), {}, Bottleneck.STARTING, id="asked for, not ready"),
+        pytest.param(sample(load(900), 2, 1), {}, Bottleneck.STARTING, id="asked for, not ready"),
         pytest.param(sample(healthy(90_000), 20), {}, Bottleneck.MAX_REPLICAS, id="at the top"),
         pytest.param(sample(healthy(throttled=9), 1), {}, Bottleneck.THROTTLE, id="limits hold the rest"),
         pytest.param(sample(healthy(900, throttled=9), 1), {}, Bottleneck.WORKERS, id="workers before limits"),
@@ -133,7 +135,7 @@ class Pool:
         self.now += seconds
         seen = sample(signal, self.replicas)
         decision = decide(seen, self.spec, self.state, self.now)
-        self.state = remember(self.state, seen, decision)
+        self.state = remember(self.state, seen, self.spec, decision)
         self.replicas = decision.after
         return self.replicas
 
@@ -172,9 +174,148 @@ def test_a_restarted_operator_shrinks_nothing_at_its_first_look() -> None:
     assert pool.run(healthy(500), 10)[-1] == 1
 
 
+def test_a_broken_signal_counts_as_needing_what_there_is_so_that_its_return_shrinks_nothing_at_once() -> None:
+    pool = Pool(replicas=9, autoscaling={"cooldownSeconds": 0})
+    assert pool.run(lost(), 60) == [9] * 30
+    assert pool.look(healthy(500)) == 9
+    assert pool.run(healthy(500), 10)[-1] == 1
+
+
 def test_work_that_only_waits_for_a_limit_keeps_no_worker() -> None:
     pool = Pool(replicas=1, autoscaling={"cooldownSeconds": 10})
     assert pool.run(healthy(0, throttled=5000), 12)[-1] == 0
+
+
+class Fleet:
+    """A pool with a latency target over workers that really do work: one thread each, `pace` jobs a second.
+
+    Jobs arrive evenly; workers start in `startup` seconds and report every look, as heartbeats would.
+    """
+
+    def __init__(self, pace: float = 10.0, startup: float = 4.0, known: bool = False, **policy: Any) -> None:
+        self.spec = latency_spec(autoscaling={"cooldownSeconds": 20, **policy})
+        self.pace, self.startup, self.now = pace, startup, 1000.0
+        self.state = measured(pace) if known else first_state(0, self.now)
+        self.born: list[float] = []
+        self.waiting, self.arrivals = 0.0, 0.0
+        self.history: list[int] = []
+
+    @property
+    def ready(self) -> int:
+        return sum(self.now - born >= self.startup for born in self.born)
+
+    def look(self, arriving: float) -> Decision:
+        self.now += 2.0
+        self.waiting += 2.0 * arriving
+        fade = 0.5 ** (2.0 / 30.0)
+        self.arrivals = self.arrivals * fade + arriving * (1 - fade)
+        done = min(self.waiting, 2.0 * self.pace * self.ready)
+        self.waiting -= done
+        busy = min(self.ready, round(done / 2.0 / self.pace))
+        oldest = self.waiting / arriving if arriving else 0.0
+        signal = load(round(self.waiting), self.arrivals, oldest, running_bundles=busy, running=busy)
+        work = Work(round(done), done / self.pace, 2.0, busy, self.ready) if done else None
+        replicas = len(self.born)
+        seen = Sample(signal, replicas, self.ready, replicas - self.ready, (), work)
+        decision = decide(seen, self.spec, self.state, self.now)
+        self.state = remember(self.state, seen, self.spec, decision)
+        while len(self.born) > decision.after:
+            self.born.pop()
+        while len(self.born) < decision.after:
+            self.born.append(self.now)
+        self.history.append(decision.after)
+        return decision
+
+    def run(self, arriving: float, seconds: int) -> list[int]:
+        return [self.look(arriving).after for _ in range(seconds // 2)]
+
+
+def test_an_unmeasured_pool_starts_with_one_and_knows_its_way_once_that_one_reports() -> None:
+    fleet = Fleet()
+    assert fleet.run(100.0, 6) == [1, 1, 20]
+    fleet.run(100.0, 60)
+    assert fleet.look(100.0).throughput_per_replica == pytest.approx(10.0)
+    fleet.run(100.0, 120)
+    assert fleet.waiting < 100
+    assert 10 <= len(fleet.born) <= 20
+
+
+def test_a_measured_pool_jumps_to_what_a_burst_needs_and_asks_for_no_more_while_it_starts() -> None:
+    fleet = Fleet(known=True, startup=10.0)
+    fleet.waiting = 500.0
+    first = fleet.look(0.0).after
+    # 500 jobs within a quarter of 5 s, but not less than a look: 2 s, at 10 a second.
+    assert first == 20
+    fleet = Fleet(known=True, startup=10.0, maxReplicas=100)
+    fleet.waiting = 500.0
+    assert fleet.look(0.0).after == 25
+    assert set(fleet.run(0.0, 8)) == {25}
+
+
+def test_a_constant_load_settles_and_does_not_flap() -> None:
+    fleet = Fleet(known=True)
+    fleet.run(93.0, 300)
+    settled = fleet.run(93.0, 600)
+    assert len(set(settled)) == 1
+    assert 10 <= settled[0] <= 11
+
+
+def test_at_partial_load_it_scales_down() -> None:
+    fleet = Fleet(known=True)
+    fleet.run(100.0, 200)
+    assert fleet.run(20.0, 400)[-1] <= 3
+
+
+def test_it_goes_to_zero_when_nothing_comes_any_more_and_no_sooner_than_the_cooldown() -> None:
+    fleet = Fleet(known=True)
+    fleet.run(20.0, 60)
+    went = fleet.run(0.0, 400)
+    assert went[-1] == 0
+    assert all(went[:10])
+
+
+def test_a_trickle_keeps_its_worker() -> None:
+    fleet = Fleet(known=True)
+    for _ in range(60):
+        fleet.look(0.5)
+        fleet.look(0.0)
+    assert set(fleet.history[5:]) == {1}
+
+
+def test_an_import_pool_with_long_jobs_running_and_none_waiting_does_not_grow() -> None:
+    pool = latency_spec(worker={"threads": 5})
+    busy = replace(load(0, 0.001, running=5, running_bundles=5), in_flight=5)
+    for state in (State(), measured(0.001)):
+        assert decide(sample(busy, 1), pool, state, 1000.0).after == 1
+
+
+def test_long_jobs_that_have_not_ended_do_not_make_the_pool_look_slow() -> None:
+    state = measured(0.1)
+    seen = replace(sample(load(0, 0.0, running=9, running_bundles=9), 9), work=Work(0, 0.0, 5.0, 9, 9))
+    assert decide(seen, latency_spec(), state, 1000.0).throughput_per_replica == pytest.approx(0.1)
+
+
+def test_queues_with_targets_of_their_own_add_up() -> None:
+    pool = latency_spec(
+        autoscaling={"target": {"latencySeconds": 60, "queues": [{"name": "priority-high", "latencySeconds": 10}]}}
+    )
+    queues = (QueueLoad("priority-high", 100, 10.0), QueueLoad("retry", 550, 0.0))
+    signal = Signal(Source.REDIS, ready=650, queues=queues)
+    # 10/s + 100 within 5 s + 550 within 55 s, at 10 a second (a start-up is guessed at 5 s).
+    decision = decide(sample(signal), pool, measured(), 1000.0)
+    assert decision.after == 4
+    assert decision.message == "0 -> 4: (10/s arriving + 650 waiting within 5 s) / 10/s per worker = 4"
+
+
+def test_few_busy_threads_promise_no_more_than_a_full_pool_has_shown() -> None:
+    state = State()
+    for busy, pace in ((8, 4.0), (1, 20.0)):
+        work = Work(round(pace * busy * 5), 5.0 * busy, 5.0, busy, 8)
+        seen = replace(sample(load(10, 1.0), 1), work=work)
+        pool = latency_spec(worker={"threads": 8})
+        state = remember(state, seen, pool, decide(seen, pool, state, 1000.0))
+    assert state.throughput.per_thread() == pytest.approx(4.0)
+    assert isinstance(state.throughput, Throughput)
 
 
 counts = st.integers(0, 200_000)
@@ -187,8 +328,24 @@ signals = st.builds(
     throttled=counts,
     scheduled=counts,
     running=st.integers(0, 5000),
+    running_bundles=st.integers(0, 5000),
+    permitted_per_second=st.none() | st.floats(0, 10_000),
+    queues=st.lists(
+        st.builds(
+            QueueLoad,
+            name=st.sampled_from(["priority-high", "retry"]),
+            waiting=st.integers(0, 200_000),
+            arrivals_per_second=st.floats(0, 10_000),
+            oldest_seconds=st.floats(0, 10_000),
+        ),
+        max_size=2,
+        unique_by=lambda queue: queue.name,
+    ).map(tuple),
 )
 idle = st.just(Signal(Source.REDIS))
+targets = st.builds(lambda n: {"backlogPerReplica": n}, st.integers(1, 2000)) | st.builds(
+    lambda n: {"latencySeconds": n}, st.integers(1, 600)
+)
 
 
 @st.composite
@@ -201,7 +358,9 @@ def specs(draw: st.DrawFn) -> PoolSpec:
             "maxReplicas": draw(st.integers(max(low, 1), 60)),
             "cooldownSeconds": draw(st.integers(0, 120)),
             "activationBacklog": draw(st.integers(1, 1000)),
-            "target": {"backlogPerReplica": draw(st.integers(1, 2000))},
+            "target": draw(targets),
+            "tolerance": draw(st.sampled_from(["0", "0.1", "0.5"])),
+            "scaleDown": {"stabilizationWindowSeconds": draw(st.sampled_from([0, 10, 120]))},
         },
     )
 
@@ -211,6 +370,14 @@ states = st.builds(
     State,
     idle_since=st.none() | st.floats(800, NOW),
     recommendations=st.lists(st.tuples(st.floats(980, NOW), st.integers(0, 80)), max_size=4).map(tuple),
+    grown_at=st.none() | st.floats(900, NOW),
+    throughput=st.builds(
+        Throughput,
+        completed=st.floats(0, 1000),
+        busy_seconds=st.floats(0, 1000),
+        seen=st.integers(0, 100),
+        best=st.none() | st.floats(0.01, 100),
+    ),
 )
 replicas = st.integers(0, 80)
 samples = st.builds(
@@ -243,8 +410,12 @@ def test_without_any_signal_nothing_moves_but_to_the_bounds(seen: Sample, pool: 
 
 @given(samples, specs(), states, st.integers(0, 100_000))
 def test_more_backlog_never_means_fewer_workers(seen: Sample, pool: PoolSpec, state: State, more: int) -> None:
-    heavier = replace(seen, signal=replace(seen.signal, held=seen.signal.held + more))
-    assert decide(heavier, pool, state, NOW).after >= decide(seen, pool, state, NOW).after
+    signal = seen.signal
+    first = signal.queues[0] if signal.queues else QueueLoad("retry")
+    queues = (replace(first, waiting=first.waiting + more), *signal.queues[1:])
+    heavier = replace(seen, signal=replace(signal, held=signal.held + more, queues=queues))
+    lighter = replace(seen, signal=replace(signal, queues=(first, *signal.queues[1:])))
+    assert decide(heavier, pool, state, NOW).after >= decide(lighter, pool, state, NOW).after
 
 
 @given(samples, specs(), states)
@@ -255,7 +426,9 @@ def test_what_limits_hold_changes_nothing(seen: Sample, pool: PoolSpec, state: S
 
 @given(samples, specs(), states)
 def test_running_jobs_keep_their_workers(seen: Sample, pool: PoolSpec, state: State) -> None:
-    floor = min(seen.replicas, math.ceil(seen.signal.running / pool.worker.capacity), pool.autoscaling.max_replicas)
+    floor = min(
+        seen.replicas, math.ceil(seen.signal.running_bundles / pool.worker.capacity), pool.autoscaling.max_replicas
+    )
     assert decide(seen, pool, state, NOW).after >= floor
 
 
@@ -297,4 +470,4 @@ def test_over_time_zero_is_reached_only_through_unbroken_idleness(seen: list[Sig
         if current > 0 and decision.after == 0:
             assert idle_from is not None
             assert now - idle_from >= pool.autoscaling.cooldown_seconds
-        state, current = remember(state, sample(signal, current), decision), decision.after
+        state, current = remember(state, sample(signal, current), pool, decision), decision.after
