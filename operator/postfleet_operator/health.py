@@ -69,7 +69,7 @@ class Health:
 
         self._server = _Server((host, port), Handler)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, name="health", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), name="health", daemon=True)
 
     def start(self) -> None:
         """Serve."""
@@ -84,7 +84,7 @@ class Health:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
-    request_queue_size = MOST_CONNECTIONS
+    request_queue_size = 128
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._open: dict[Any, None] = {}  # in the order of arrival
@@ -125,8 +125,11 @@ def _probe(check: Check) -> Answer:
 
 
 def _metrics(registry: CollectorRegistry, accept: str) -> Answer:
-    encode, kind = choose_encoder(accept)
-    return HTTPStatus.OK, kind, encode(registry)
+    try:
+        encode, kind = choose_encoder(accept)
+        return HTTPStatus.OK, kind, encode(registry)
+    except Exception as error:  # noqa: BLE001 - one broken collector, or a format that is none: say which
+        return HTTPStatus.INTERNAL_SERVER_ERROR, TEXT, f"{type(error).__name__}: {error}\n".encode()
 
 
 def _not_found() -> Answer:

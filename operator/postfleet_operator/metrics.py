@@ -33,7 +33,6 @@ Labels = tuple[str, str, str]
 class _Look:
     """What was seen of a set last, for what grows with time."""
 
-    labels: Labels
     time: float
     replicas: int
     late: bool
@@ -47,6 +46,7 @@ class Metrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         ProcessCollector(registry=registry)
         self._looks: dict[str, _Look] = {}
+        self._labels: dict[str, Labels] = {}
         self._nodes: dict[tuple[str, str], str] = {}
         self._unserved_names: set[str] = set()
 
@@ -132,14 +132,14 @@ class Metrics:
         labels = (workers.namespace, workers.pool.name, workers.node_label)
         self._tell_work(labels, sample, decision)
         self._tell_replicas(labels, workers, sample, decision)
-        if before := self._looks.get(workers.key):
-            self._tell_time(before, decision.time)
-            if before.shadow is not None and shadow is None:
-                self._forget_shadow(labels)
+        before = self._looks.get(workers.key)
+        self._tell_time(labels, before, decision.time)
+        if before is not None and before.shadow is not None and shadow is None:
+            self._forget_shadow(labels)
         if shadow is not None:
             self._recommended.labels(*labels, "shadow").set(shadow.replicas)
+        self._labels[workers.key] = labels
         self._looks[workers.key] = _Look(
-            labels,
             decision.time,
             decision.after,
             _late(workers, sample),
@@ -149,10 +149,10 @@ class Metrics:
 
     def forget(self, key: str) -> None:
         """A set of workers is gone, and its series with it."""
-        look = self._looks.pop(key, None)
-        if look is None:
+        if key not in self._labels:
             return
-        labels = dict(zip(SET, look.labels, strict=True))
+        del self._looks[key]
+        labels = dict(zip(SET, self._labels.pop(key), strict=True))
         for metric in (
             self._replicas, self._bounds, self._backlog, self._jobs, self._oldest, self._healthy, self._bottleneck,
             self._throughput, self._startup, self._decisions, self._changes, self._recommended, self._replica_seconds,
@@ -161,11 +161,15 @@ class Metrics:
             metric.remove_by_labels(labels)
 
     def leading(self, leads: bool) -> None:
-        """Whether this replica acts. One that does not tells of no pool: the one that does will."""
+        """Whether this replica acts. One that does not tells nothing of pools and nodes: the one that does will."""
         self._leader.set(leads)
-        if not leads:
-            for key in list(self._looks):
-                self.forget(key)
+        if leads:
+            return
+        for key in list(self._looks):
+            self.forget(key)
+        for namespace, name in list(self._nodes):
+            self.forget_node(namespace, name)
+        self.unserved({})
 
     def tick(self, loop: str) -> AbstractContextManager[object]:
         """Times one round of a loop (`pools`, `nodes`)."""
@@ -234,16 +238,17 @@ class Metrics:
         for direction, by in (("up", decision.after - decision.before), ("down", decision.before - decision.after)):
             self._changes.labels(*labels, direction).inc(by > 0)
 
-    def _tell_time(self, before: _Look, now: float) -> None:
-        elapsed = now - before.time
-        if not 0 < elapsed <= GAP_SECONDS:
-            return
-        self._late.labels(*before.labels).inc(elapsed * before.late)
-        self._replica_seconds.labels(*before.labels, "live").inc(elapsed * before.replicas)
-        self._undersized.labels(*before.labels, "live").inc(elapsed * before.undersized)
+    def _tell_time(self, labels: Labels, before: _Look | None, now: float) -> None:
+        """Count the time since the last look as that look was."""
+        elapsed = 0.0 if before is None else now - before.time
+        if before is None or not 0 <= elapsed <= GAP_SECONDS:
+            before = _Look(now, 0, late=False, undersized=False, shadow=None)
+        self._late.labels(*labels).inc(elapsed * before.late)
+        self._replica_seconds.labels(*labels, "live").inc(elapsed * before.replicas)
+        self._undersized.labels(*labels, "live").inc(elapsed * before.undersized)
         if (shadow := before.shadow) is not None:
-            self._replica_seconds.labels(*before.labels, "shadow").inc(elapsed * shadow.after)
-            self._undersized.labels(*before.labels, "shadow").inc(elapsed * _undersized(shadow))
+            self._replica_seconds.labels(*labels, "shadow").inc(elapsed * shadow.after)
+            self._undersized.labels(*labels, "shadow").inc(elapsed * _undersized(shadow))
 
     def _forget_shadow(self, labels: Labels) -> None:
         named = {**dict(zip(SET, labels, strict=True)), "policy": "shadow"}

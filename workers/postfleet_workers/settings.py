@@ -44,7 +44,9 @@ class Settings(BaseSettings):
     )
     shutdown_timeout_seconds: float = Field(60.0, gt=0, description="How long running jobs may finish after SIGTERM.")
     health_host: str = Field("127.0.0.1", description="Address of the health endpoints.")
-    health_port: int = Field(0, ge=0, le=65535, description="Port of /healthz and /readyz; 0 takes a free one.")
+    health_port: int = Field(
+        0, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics; 0 takes a free one."
+    )
     deferral_base_seconds: float = Field(300.0, gt=0, description="First wait after an SMTP 4xx; doubles each time.")
     deferral_max_age_seconds: float = Field(432_000.0, gt=0, description="A mail deferred for this long bounces.")
     backoff_base_seconds: float = Field(15.0, gt=0, description="First wait after a failed attempt; doubles each time.")
