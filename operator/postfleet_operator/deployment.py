@@ -10,18 +10,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from postfleet_operator.overlay import overlay
 from postfleet_operator.spec import API_VERSION, JobPool
+from postfleet_operator.spec.podtemplate import (
+    CONTAINER,
+    CREDENTIALS_DIR,
+    CREDENTIALS_VOLUME,
+    GRACE_MARGIN_SECONDS,
+    NODE_LABEL,
+    POOL_LABEL,
+)
 from postfleet_operator.spec.pool import EnvFrom, EnvVar
 from postfleet_operator.workerset import WorkerSet
 
-POOL_LABEL = "postfleet.io/pool"
-NODE_LABEL = "postfleet.io/node"
-CREDENTIALS_DIR = "/var/run/postfleet/nodes"
-CREDENTIALS_VOLUME = "node-credentials"
-CONTAINER = "worker"
 HEALTH_PORT = 8080
-# Between the worker's own deadline and SIGKILL: time to write outcomes and hand back what was prefetched.
-GRACE_MARGIN_SECONDS = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +94,16 @@ def render(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
             "revisionHistoryLimit": 3,
             "selector": {"matchLabels": selector(workers)},
             "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}},
-            "template": {"metadata": {"labels": labels(workers)}, "spec": _pod(workers, settings)},
+            "template": _template(workers, settings),
         },
     }
+
+
+def _template(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
+    """What the operator makes, the pool's `podTemplate` over it, and a Dedicated node's place over both."""
+    rendered = {"metadata": {"labels": labels(workers)}, "spec": _pod(workers, settings)}
+    template = overlay(rendered, workers.spec.pod_template.overlay)
+    return {**template, "spec": _placed(template["spec"], workers)}
 
 
 def _pod(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
@@ -113,20 +122,21 @@ def _pod(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
             },
             {"name": "tmp", "emptyDir": {}},
         ],
-        **_place(workers),
     }
 
 
-def _place(workers: WorkerSet) -> dict[str, Any]:
-    """Where a Dedicated node's workers run."""
+def _placed(pod: dict[str, Any], workers: WorkerSet) -> dict[str, Any]:
+    """`pod` at a Dedicated node's own place; where the pool's template says otherwise, the node is right."""
     if workers.node is None:
-        return {}
+        return pod
     own = workers.node.spec.workers
+    tolerations = [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in own.tolerations]
+    given = pod.get("tolerations", [])
     place = {
-        "nodeSelector": dict(own.node_selector),
-        "tolerations": [each.model_dump(mode="json", by_alias=True, exclude_none=True) for each in own.tolerations],
+        "nodeSelector": {**pod.get("nodeSelector", {}), **own.node_selector},
+        "tolerations": [*given, *(each for each in tolerations if each not in given)],
     }
-    return {key: value for key, value in place.items() if value}
+    return pod | {key: value for key, value in place.items() if value}
 
 
 def _container(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:

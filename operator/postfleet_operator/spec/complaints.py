@@ -26,15 +26,24 @@ KINDS = {
 }
 
 
+class PlacedError(ValueError):
+    """Problems that a rule over several fields found, each at its own place below the model that has the rule."""
+
+    def __init__(self, *found: tuple[tuple[str | int, ...], str]) -> None:
+        super().__init__("; ".join(message for _, message in found))
+        self.found = found
+
+
 def complain(model: type[BaseModel], error: ValidationError, root: str = "spec") -> list[str]:
     """One line per problem in `error`, which came from validating `model`."""
     details = error.errors(include_url=False)
     # A list with a bad entry is also reported as too short: the cause is enough.
     inner = {detail["loc"][:-1] for detail in details if detail["loc"]}
     lines = (
-        f"{path(root, detail['loc'])}: {_remedy(model, detail)}"
+        f"{path(root, loc)}: {remedy}"
         for detail in details
         if not (detail["type"] == "too_short" and detail["loc"] in inner)
+        for loc, remedy in _told(model, detail)
     )
     return list(dict.fromkeys(lines))
 
@@ -42,6 +51,15 @@ def complain(model: type[BaseModel], error: ValidationError, root: str = "spec")
 def path(root: str, loc: Sequence[str | int]) -> str:
     """`('worker', 'env', 0, 'name')` as `spec.worker.env[0].name`."""
     return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+
+
+def _told(model: type[BaseModel], detail: ErrorDetails) -> Iterator[tuple[Sequence[str | int], str]]:
+    """Place and wording of what one error says."""
+    error = detail.get("ctx", {}).get("error")
+    if isinstance(error, PlacedError):
+        yield from (((*detail["loc"], *place), message) for place, message in error.found)
+    else:
+        yield detail["loc"], _remedy(model, detail)
 
 
 def _remedy(model: type[BaseModel], detail: ErrorDetails) -> str:  # one branch per kind of problem
@@ -85,7 +103,7 @@ def _shown(value: Any) -> str:
 def _length(kind: str, value: Any, context: Mapping[str, Any]) -> str:
     unit = "characters" if kind.startswith("string") else "entries"
     if kind.endswith("short"):
-        return f"is empty, give at least {context['min_length']}" + ("" if unit == "characters" else " entry")
+        return "is empty, give it a value" if unit == "characters" else "is empty, give at least 1 entry"
     return f"has {context.get('actual_length', len(value))} {unit}, at most {context['max_length']} are allowed"
 
 

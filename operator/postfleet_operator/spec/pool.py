@@ -18,7 +18,15 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, StringConstraints, WithJsonSchema, field_validator, model_validator
 
 from postfleet_operator.spec import names
+from postfleet_operator.spec.complaints import PlacedError
 from postfleet_operator.spec.model import Metadata, Model, parse
+from postfleet_operator.spec.podtemplate import (
+    ENV_RESERVED,
+    GRACE_MARGIN_SECONDS,
+    GRACE_TOO_SHORT,
+    RESERVED_ENV,
+    PodTemplate,
+)
 
 QUEUES_UNIQUE = "queues must differ from each other"
 QUEUES_NOT_MSGS = "a queue may not end in .msgs: Dramatiq keeps the messages of a queue under that name"
@@ -28,24 +36,13 @@ TARGET_ONE = "give exactly one of latencySeconds and backlogPerReplica"
 TARGET_QUEUES_LATENCY = "target.queues needs target.latencySeconds: a backlog is not counted by queue"
 TARGET_QUEUES_UNIQUE = "each queue may have one target"
 TARGET_QUEUES_KNOWN = "target.queues may name only queues of spec.queues"
+SHADOW_QUEUES_KNOWN = "in the shadow too, target.queues may name only queues of spec.queues"
 CRON_FIELDS = "not a cron expression, give five fields: minute hour day month weekday"
 TIMEZONE_NAME = "not a time zone, give an IANA name such as Europe/Berlin"
 ENV_UNIQUE = "names of environment variables must differ from each other"
-ENV_RESERVED = (
-    "the operator sets POSTFLEET_POOL, _NODE, _REPLICA, _CREDENTIALS_DIR, _HEALTH_HOST and _HEALTH_PORT itself"
-)
 ENV_ONE_SOURCE = "give value or valueFrom, not both"
 VALUE_FROM_ONE = "give exactly one of secretKeyRef, configMapKeyRef and fieldRef"
 ENV_FROM_ONE = "give exactly one of secretRef and configMapRef"
-
-RESERVED_ENV = (
-    "POSTFLEET_POOL",
-    "POSTFLEET_NODE",
-    "POSTFLEET_REPLICA",
-    "POSTFLEET_CREDENTIALS_DIR",
-    "POSTFLEET_HEALTH_HOST",
-    "POSTFLEET_HEALTH_PORT",
-)
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # any time will do to see whether a cron expression is one
 
@@ -243,7 +240,7 @@ class ScaleDownRules(ScalingRules):
 class Schedule(Model):
     """A floor: from each fire of a cron expression, for some minutes."""
 
-    cron: Annotated[str, StringConstraints(min_length=9, max_length=100)]
+    cron: Annotated[str, StringConstraints(min_length=1, max_length=100)]
     timezone: Annotated[str, StringConstraints(min_length=1, max_length=64)] = "UTC"
     duration_minutes: int = Field(ge=1, le=10_080)
     min_replicas: int = Field(ge=1, le=1000)
@@ -305,6 +302,9 @@ class Autoscaling(Model):
     def _min_below_max(self) -> Self:
         if self.min_replicas > self.max_replicas:
             raise ValueError(f"{MIN_MAX}: {self.min_replicas} > {self.max_replicas}")
+        shadowed = self.shadowed()
+        if shadowed and shadowed.min_replicas > shadowed.max_replicas:
+            raise PlacedError((("shadow",), f"{SHADOW_MIN_MAX}: {shadowed.min_replicas} > {shadowed.max_replicas}"))
         return self
 
     @property
@@ -329,18 +329,30 @@ class PoolSpec(Model):
     paused: bool = False
     replicas: int = Field(default=1, ge=0, le=1000)
     autoscaling: Autoscaling = Autoscaling()
-    pod_template: dict[str, Any] = Field(default_factory=dict)
+    pod_template: PodTemplate = PodTemplate()
 
     @model_validator(mode="after")
     def _targets_name_queues(self) -> Self:
         shadow = self.autoscaling.shadow
-        targets = [self.autoscaling.target, *([shadow.target] if shadow and shadow.target else [])]
-        for target in targets:
-            if strangers := [queue.name for queue in target.queues if queue.name not in self.queues]:
-                raise ValueError(f"{', '.join(strangers)}: {TARGET_QUEUES_KNOWN}")
-        shadowed = self.autoscaling.shadowed()
-        if shadowed and shadowed.min_replicas > shadowed.max_replicas:
-            raise ValueError(f"{SHADOW_MIN_MAX}: {shadowed.min_replicas} > {shadowed.max_replicas}")
+        targets: list[tuple[Target | None, tuple[str, ...], str]] = [
+            (self.autoscaling.target, ("autoscaling", "target", "queues"), TARGET_QUEUES_KNOWN),
+            (shadow and shadow.target, ("autoscaling", "shadow", "target", "queues"), SHADOW_QUEUES_KNOWN),
+        ]
+        found = [
+            (place, f"{', '.join(strangers)}: {message}")
+            for target, place, message in targets
+            if target and (strangers := [queue.name for queue in target.queues if queue.name not in self.queues])
+        ]
+        if found:
+            raise PlacedError(*found)
+        return self
+
+    @model_validator(mode="after")
+    def _grace_outlasts_the_timeout(self) -> Self:
+        given, least = self.pod_template.grace_seconds, self.worker.shutdown_timeout_seconds + GRACE_MARGIN_SECONDS
+        if given is not None and given < least:
+            place = ("podTemplate", "spec", "terminationGracePeriodSeconds")
+            raise PlacedError((place, f"{given} is less than {least}: {GRACE_TOO_SHORT}"))
         return self
 
     def shadow_spec(self) -> PoolSpec | None:

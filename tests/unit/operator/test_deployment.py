@@ -7,14 +7,22 @@ from typing import Any
 import pytest
 
 from postfleet_operator.deployment import RenderSettings, render, selector_text
-from postfleet_operator.spec import parse_pool
-from unit.operator.building import manifest, pool
+from postfleet_operator.spec import parse_node, parse_pool
+from postfleet_operator.workerset import WorkerSet
+from unit.operator.building import manifest, node_manifest, pool, workers
 
 SETTINGS = RenderSettings(worker_image="registry/worker:1", connections_secret="connections")
 
 
+def dedicated(pool_spec: dict[str, Any] | None = None, **place: Any) -> dict[str, Any]:
+    """The Deployment of a node that has workers of its own."""
+    own = {"poolRef": {"name": "email"}, "placement": "Dedicated", **place}
+    node = parse_node(node_manifest("acme-1", workers=own))
+    return render(WorkerSet(pool("email", **(pool_spec or {})), node), SETTINGS)
+
+
 def pod(**spec: Any) -> dict[str, Any]:
-    return render(pool(**spec), SETTINGS)["spec"]["template"]["spec"]
+    return render(workers(**spec), SETTINGS)["spec"]["template"]["spec"]
 
 
 def container(**spec: Any) -> dict[str, Any]:
@@ -41,7 +49,7 @@ def test_the_environment_is_the_operator_s_own_then_the_pool_s() -> None:
     }
     rendered = container(worker=worker)
     assert rendered["env"] == [
-        {"name": "POSTFLEET_POOL", "value": "email"},
+        {"name": "POSTFLEET_POOL", "value": "default/email"},
         {"name": "POSTFLEET_NODE", "value": "shared"},
         {"name": "POSTFLEET_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
         {"name": "POSTFLEET_CREDENTIALS_DIR", "value": "/var/run/postfleet/nodes"},
@@ -100,11 +108,11 @@ def test_no_service_of_the_namespace_can_change_a_setting() -> None:
 
 
 def test_the_number_of_replicas_is_left_to_the_autoscaler() -> None:
-    assert "replicas" not in render(pool(), SETTINGS)["spec"]
+    assert "replicas" not in render(workers(), SETTINGS)["spec"]
 
 
 def test_the_selector_is_part_of_the_labels() -> None:
-    rendered = render(pool(), SETTINGS)
+    rendered = render(workers(), SETTINGS)
     selector = rendered["spec"]["selector"]["matchLabels"]
     assert selector == {"postfleet.io/pool": "email", "postfleet.io/node": "shared"}
     assert rendered["spec"]["template"]["metadata"]["labels"] == {
@@ -112,15 +120,15 @@ def test_the_selector_is_part_of_the_labels() -> None:
         "app.kubernetes.io/name": "postfleet-worker",
         "app.kubernetes.io/managed-by": "postfleet-operator",
     }
-    assert selector_text(pool()) == "postfleet.io/pool=email,postfleet.io/node=shared"
+    assert selector_text(workers()) == "postfleet.io/pool=email,postfleet.io/node=shared"
 
 
 def test_the_deployment_goes_with_its_pool() -> None:
     owned = parse_pool(manifest() | {"metadata": {"name": "email", "namespace": "mail", "uid": "u-1"}})
-    metadata = render(owned, SETTINGS)["metadata"]
+    metadata = render(WorkerSet(owned), SETTINGS)["metadata"]
     assert (metadata["name"], metadata["namespace"]) == ("email", "mail")
     assert [(owner["uid"], owner["controller"]) for owner in metadata["ownerReferences"]] == [("u-1", True)]
-    assert render(pool(), SETTINGS)["metadata"]["ownerReferences"] == []
+    assert render(workers(), SETTINGS)["metadata"]["ownerReferences"] == []
 
 
 def test_resources_are_passed_through() -> None:
@@ -130,4 +138,71 @@ def test_resources_are_passed_through() -> None:
 
 
 def test_rendering_is_repeatable() -> None:
-    assert render(pool(), SETTINGS) == render(pool(), SETTINGS)
+    assert render(workers(), SETTINGS) == render(workers(), SETTINGS)
+
+
+def test_a_dedicated_node_has_a_deployment_queues_and_a_secret_of_its_own() -> None:
+    rendered = dedicated()
+    [container] = rendered["spec"]["template"]["spec"]["containers"]
+    assert rendered["metadata"]["name"] == "email-acme-1"
+    assert rendered["spec"]["selector"]["matchLabels"] == {"postfleet.io/pool": "email", "postfleet.io/node": "acme-1"}
+    assert container["args"][0] == "--queues=priority-high.acme-1,retry.acme-1"
+    assert container["env"][:2] == [
+        {"name": "POSTFLEET_POOL", "value": "default/email"},
+        {"name": "POSTFLEET_NODE", "value": "acme-1"},
+    ]
+    assert rendered["spec"]["template"]["spec"]["volumes"][0]["secret"]["secretName"] == "email-acme-1-nodes"
+
+
+def test_a_dedicated_node_s_workers_run_at_its_own_place() -> None:
+    toleration = {"key": "egress", "operator": "Exists", "effect": "NoSchedule"}
+    rendered = dedicated(nodeSelector={"egress": "acme"}, tolerations=[toleration])["spec"]["template"]["spec"]
+    assert rendered["nodeSelector"] == {"egress": "acme"}
+    assert rendered["tolerations"] == [toleration]
+    assert not {"nodeSelector", "tolerations"} & pod().keys()
+
+
+def test_the_node_s_place_is_right_where_the_pool_s_template_says_otherwise() -> None:
+    given = {"nodeSelector": {"egress": "any", "disk": "ssd"}, "tolerations": [{"key": "spot"}, {"key": "egress"}]}
+    own = {"nodeSelector": {"egress": "acme"}, "tolerations": [{"key": "egress"}, {"key": "acme"}]}
+    rendered = dedicated({"podTemplate": {"spec": given}}, **own)["spec"]["template"]["spec"]
+    assert rendered["nodeSelector"] == {"egress": "acme", "disk": "ssd"}
+    assert rendered["tolerations"] == [{"key": "spot"}, {"key": "egress"}, {"key": "acme"}]
+
+
+def test_a_pod_template_extends_the_worker_and_adds_what_runs_beside_it() -> None:
+    worker = {
+        "name": "worker",
+        "env": [{"name": "TZ", "value": "UTC"}],
+        "volumeMounts": [{"name": "spool", "mountPath": "/spool"}],
+        "resources": {"limits": {"memory": "1Gi"}},
+    }
+    given = {
+        "metadata": {"labels": {"team": "mail"}, "annotations": {"a": "b"}},
+        "spec": {
+            "priorityClassName": "urgent",
+            "containers": [worker, {"name": "proxy", "image": "proxy:1"}],
+            "volumes": [{"name": "spool", "emptyDir": {}}],
+        },
+    }
+    plain = render(workers(), SETTINGS)["spec"]["template"]
+    template = render(workers(podTemplate=given), SETTINGS)["spec"]["template"]
+    assert template["metadata"] == {
+        "labels": {**plain["metadata"]["labels"], "team": "mail"},
+        "annotations": {"a": "b"},
+    }
+    [own, proxy] = template["spec"]["containers"]
+    [before] = plain["spec"]["containers"]
+    assert own == before | {
+        "env": [*before["env"], *worker["env"]],
+        "volumeMounts": [*before["volumeMounts"], *worker["volumeMounts"]],
+        "resources": worker["resources"],
+    }
+    assert proxy == {"name": "proxy", "image": "proxy:1"}
+    assert [volume["name"] for volume in template["spec"]["volumes"]] == ["node-credentials", "tmp", "spool"]
+    assert template["spec"]["priorityClassName"] == "urgent"
+    assert template["spec"]["terminationGracePeriodSeconds"] == 75
+
+
+def test_a_longer_grace_period_may_be_given() -> None:
+    assert pod(podTemplate={"spec": {"terminationGracePeriodSeconds": 300}})["terminationGracePeriodSeconds"] == 300

@@ -43,7 +43,7 @@ def problems(parse: Any, given: dict[str, Any]) -> list[str]:
         pytest.param(
             {"colour": "red"},
             "JobPool email: spec.colour: unknown field; "
-            "known here are queues, worker, mode, paused, replicas, autoscaling",
+            "known here are queues, worker, mode, paused, replicas, autoscaling, podTemplate",
             id="nothing near",
         ),
         pytest.param(
@@ -71,7 +71,11 @@ def problems(parse: Any, given: dict[str, Any]) -> list[str]:
             "Dramatiq keeps the messages of a queue under that name",
             id="Dramatiq's own name",
         ),
-        pytest.param({"mode": "auto"}, "JobPool email: spec.mode: 'auto' is not one of Auto, Manual", id="bad mode"),
+        pytest.param(
+            {"mode": "auto"},
+            "JobPool email: spec.mode: 'auto' is not one of Auto, Recommend, Manual, External",
+            id="bad mode",
+        ),
         pytest.param(
             {"paused": "yes"}, "JobPool email: spec.paused: must be true or false, not 'yes'", id="text as bool"
         ),
@@ -151,13 +155,211 @@ def test_every_mistake_is_told_at_once() -> None:
     assert len(problems(parse_pool, given)) == 5
 
 
+AUTOSCALING = "JobPool email: spec.autoscaling"
+CRON = "is not a cron expression, give five fields: minute hour day month weekday"
+
+
+def scheduled(**fields: Any) -> dict[str, Any]:
+    return {"schedules": [{"cron": "0 8 * * 1-5", "durationMinutes": 60, "minReplicas": 2, **fields}]}
+
+
+@pytest.mark.parametrize(
+    ("autoscaling", "line"),
+    [
+        pytest.param(
+            {"target": {}}, ".target: give exactly one of latencySeconds and backlogPerReplica", id="no target"
+        ),
+        pytest.param(
+            {"target": {"latencySeconds": 5, "backlogPerReplica": 5}},
+            ".target: give exactly one of latencySeconds and backlogPerReplica",
+            id="two targets",
+        ),
+        pytest.param(
+            {"target": {"backlogPerReplica": 5, "queues": [{"name": "retry", "latencySeconds": 1}]}},
+            ".target: target.queues needs target.latencySeconds: a backlog is not counted by queue",
+            id="a queue's latency beside a backlog",
+        ),
+        pytest.param(
+            {"target": {"latencySeconds": 5, "queues": [{"name": "other", "latencySeconds": 1}]}},
+            ".target.queues: other: target.queues may name only queues of spec.queues",
+            id="a queue of another pool",
+        ),
+        pytest.param(
+            {"shadow": {"target": {"latencySeconds": 5, "queues": [{"name": "other", "latencySeconds": 1}]}}},
+            ".shadow.target.queues: other: in the shadow too, target.queues may name only queues of spec.queues",
+            id="a queue of another pool in the shadow",
+        ),
+        pytest.param(
+            {"target": {"latencySeconds": 5, "queues": [{"name": "retry", "latencySeconds": n} for n in (1, 2)]}},
+            ".target: each queue may have one target",
+            id="a queue twice",
+        ),
+        pytest.param(
+            {"shadow": {"minReplicas": 30}},
+            ".shadow: minReplicas must not exceed maxReplicas, in the shadow neither: 30 > 20",
+            id="the shadow's min above the pool's max",
+        ),
+        pytest.param(
+            {"scaleUp": {"policies": [{"type": "Pod", "value": 4, "periodSeconds": 15}]}},
+            ".scaleUp.policies[0].type: 'Pod' is not one of Pods, Percent",
+            id="kind of policy",
+        ),
+        pytest.param(
+            {"scaleDown": {"policies": [{"type": "Pods", "value": 4, "periodSeconds": 3600}]}},
+            ".scaleDown.policies[0].periodSeconds: 3600 is out of range, give 1 to 1800",
+            id="long period",
+        ),
+        pytest.param(
+            {"scaleDown": {"stabilizationWindowSeconds": 3601}},
+            ".scaleDown.stabilizationWindowSeconds: 3601 is out of range, give 0 to 3600",
+            id="long window",
+        ),
+        pytest.param({"tolerance": 0.1}, ".tolerance: must be text (quote it), not 0.1", id="an unquoted tolerance"),
+        pytest.param(
+            {"tolerance": "1"},
+            """.tolerance: '1' is not a fraction below 1, give one like "0.1" (quote it)""",
+            id="tolerance",
+        ),
+        pytest.param(scheduled(cron="0 8 * *"), f".schedules[0].cron: '0 8 * *' {CRON}", id="four fields"),
+        pytest.param(scheduled(cron="0 0 8 * * *"), f".schedules[0].cron: '0 0 8 * * *' {CRON}", id="six fields"),
+        pytest.param(scheduled(cron="0 25 * * *"), f".schedules[0].cron: '0 25 * * *' {CRON} (Bad hour)", id="hour 25"),
+        pytest.param(scheduled(cron=""), ".schedules[0].cron: is empty, give it a value", id="no cron"),
+        pytest.param(
+            scheduled(timezone="Berlin"),
+            ".schedules[0].timezone: 'Berlin' is not a time zone, give an IANA name such as Europe/Berlin",
+            id="time zone",
+        ),
+        pytest.param(
+            scheduled(timezone="../etc/passwd"),
+            ".schedules[0].timezone: '../etc/passwd' is not a time zone, give an IANA name such as Europe/Berlin",
+            id="a path as time zone",
+        ),
+        pytest.param(
+            scheduled(durationMinutes=0),
+            ".schedules[0].durationMinutes: 0 is out of range, give 1 to 10080",
+            id="no time",
+        ),
+    ],
+)
+def test_a_mistake_in_the_policy_is_one_line_too(autoscaling: dict[str, Any], line: str) -> None:
+    assert problems(parse_pool, manifest(autoscaling=autoscaling)) == [AUTOSCALING + line]
+
+
+TEMPLATE = "JobPool email: spec.podTemplate"
+CREDENTIALS = (
+    "the volume node-credentials, mounted at /var/run/postfleet/nodes, is the operator's; give another name and path"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "line"),
+    [
+        pytest.param({"specs": {}}, ".specs: unknown field, did you mean spec?", id="misspelt"),
+        pytest.param(
+            {"metadata": {"name": "x"}}, ".metadata.name: unknown field; known here are labels, annotations", id="name"
+        ),
+        pytest.param(
+            {"metadata": {"labels": {"postfleet.io/node": "x"}}},
+            ".metadata.labels: postfleet.io/node: postfleet.io/pool and postfleet.io/node are the operator's: "
+            "they tell which workers are whose; leave them out",
+            id="selector",
+        ),
+        pytest.param(
+            {"spec": {"terminationGracePeriodSeconds": 74}},
+            ".spec.terminationGracePeriodSeconds: 74 is less than 75: terminationGracePeriodSeconds must be at least "
+            "spec.worker.shutdownTimeoutSeconds + 15, or workers are killed within their jobs: "
+            "leave it out, and the operator sets it so",
+            id="grace",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "proxy"}, {"name": "worker", "env": [{"name": "POSTFLEET_NODE"}]}]}},
+            ".spec.containers[1].env: POSTFLEET_NODE: the operator sets POSTFLEET_POOL, _NODE, _REPLICA, "
+            "_CREDENTIALS_DIR, _HEALTH_HOST and _HEALTH_PORT itself",
+            id="reserved variable",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "worker", "args": ["--queues=x"]}]}},
+            ".spec.containers[0].args: the operator makes the args of the container worker from spec.queues and "
+            "spec.worker; leave them out",
+            id="args",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"name": "worker", "volumeMounts": [{"mountPath": "/var/run/postfleet/nodes"}]}]}},
+            f".spec.containers[0].volumeMounts: {CREDENTIALS}",
+            id="credentials' mount",
+        ),
+        pytest.param(
+            {"spec": {"volumes": [{"name": "node-credentials", "emptyDir": {}}]}},
+            f".spec.volumes: {CREDENTIALS}",
+            id="credentials' volume",
+        ),
+        pytest.param(
+            {"spec": {"initContainers": [{"name": "a"}, {"name": "a"}]}},
+            ".spec.initContainers: a is given twice, merge the two",
+            id="twice",
+        ),
+        pytest.param(
+            {"spec": {"containers": [{"image": "x"}]}},
+            ".spec.containers[0].name: is missing, give it a value",
+            id="nameless",
+        ),
+        pytest.param(
+            {"spec": {"affinity": {"$patch": "delete"}}},
+            ".spec.affinity.$patch: is no field; podTemplate is laid over the operator's template, "
+            "and directives are not read",
+            id="directive",
+        ),
+    ],
+)
+def test_a_pod_template_leaves_what_is_the_operator_s(template: dict[str, Any], line: str) -> None:
+    assert problems(parse_pool, manifest(podTemplate=template)) == [TEMPLATE + line]
+
+
+def test_a_pod_template_may_hold_anything_else_and_is_kept_as_it_was_given() -> None:
+    given = {
+        "metadata": {"labels": {"team": "mail"}},
+        "spec": {
+            "terminationGracePeriodSeconds": 75,
+            "tolerations": [{"key": "spot", "tolerationSeconds": 5}],
+            "containers": [
+                {"name": "worker", "env": [{"name": "A", "value": ""}], "resources": {"limits": {"cpu": 1.5}}},
+                {"name": "proxy", "args": ["-v"], "env": [{"name": "POSTFLEET_NODE", "value": "x"}]},
+            ],
+        },
+    }
+    assert parse_pool(manifest(podTemplate=given)).spec.pod_template.overlay == given
+    assert parse_pool(manifest()).spec.pod_template.overlay == {}
+
+
+def test_a_queue_s_own_target_comes_before_the_pool_s() -> None:
+    given = {"latencySeconds": 60, "queues": [{"name": "priority-high", "latencySeconds": 2}]}
+    target = parse_pool(manifest(autoscaling={"target": given})).spec.autoscaling.target
+    assert [target.latency_for(queue) for queue in ("priority-high", "retry")] == [2, 60]
+
+
+def test_a_shadow_is_the_pool_with_another_policy() -> None:
+    shadow = {"target": {"latencySeconds": 2}, "maxReplicas": 50, "scaleDown": {"selectPolicy": "Disabled"}}
+    given = {"target": {"latencySeconds": 9}, "minReplicas": 1, "cooldownSeconds": 7, "shadow": shadow}
+    spec = parse_pool(manifest(autoscaling=given)).spec
+    other = spec.shadow_spec()
+    assert other is not None
+    assert (other.queues, other.worker, other.autoscaling.shadow) == (spec.queues, spec.worker, None)
+    assert other.autoscaling.target.latency_seconds == 2
+    assert (other.autoscaling.min_replicas, other.autoscaling.max_replicas) == (1, 50)
+    assert (other.autoscaling.cooldown_seconds, other.autoscaling.scale_down.select_policy) == (7, "Disabled")
+    assert parse_pool(manifest()).spec.shadow_spec() is None
+
+
 def test_a_minimal_pool_gets_the_documented_defaults() -> None:
-    spec = parse_pool(manifest()).spec
+    spec = parse_pool({**manifest(), "spec": {"queues": ["a"]}}).spec
     assert (spec.mode, spec.paused, spec.replicas) == (Mode.AUTO, False, 1)
     assert (spec.worker.processes, spec.worker.threads, spec.worker.shutdown_timeout_seconds) == (1, 64, 60)
     assert (spec.autoscaling.min_replicas, spec.autoscaling.max_replicas) == (0, 20)
     assert (spec.autoscaling.polling_interval_seconds, spec.autoscaling.cooldown_seconds) == (2, 60)
-    assert (spec.autoscaling.activation_backlog, spec.autoscaling.target.backlog_per_replica) == (1, 500)
+    assert (spec.autoscaling.activation_backlog, spec.autoscaling.target.latency_seconds) == (1, 5)
+    assert spec.autoscaling.scale_up.stabilization_window_seconds == 0
+    assert spec.autoscaling.scale_down.stabilization_window_seconds == 120
+    assert (spec.autoscaling.tolerance_fraction, spec.autoscaling.schedules, spec.autoscaling.shadow) == (0.1, (), None)
 
 
 def test_null_means_absent_as_it_does_for_the_api_server() -> None:
@@ -230,6 +432,31 @@ def test_hosts_are_names_or_addresses(host: str) -> None:
     assert parse_node(node(smtp={"host": host})).spec.smtp.host == host
 
 
+@pytest.mark.parametrize(
+    ("workers", "line"),
+    [
+        pytest.param(
+            {"placement": "Dedicated"},
+            ": placement Dedicated needs poolRef: the pool whose template and policy its workers have",
+            id="dedicated to nobody",
+        ),
+        pytest.param(
+            {"nodeSelector": {"a": "b"}},
+            ": nodeSelector and tolerations need placement Dedicated: shared workers are placed by their pool",
+            id="a place for shared workers",
+        ),
+        pytest.param({"poolRef": {}}, ".poolRef.name: is missing, give it a value", id="no name"),
+        pytest.param(
+            {"placement": "Dedicated", "poolRef": {"name": "p"}, "tolerations": [{"operator": "Is"}]},
+            ".tolerations[0].operator: 'Is' is not one of Exists, Equal",
+            id="operator",
+        ),
+    ],
+)
+def test_a_mistake_in_a_node_s_workers_is_one_line(workers: dict[str, Any], line: str) -> None:
+    assert problems(parse_node, node(workers=workers)) == [f"SendingNode acme-1: spec.workers{line}"]
+
+
 def test_a_node_dumps_what_the_workers_read() -> None:
     assert parse_node(node(limits={"perMinute": 100})).spec.dump() == {
         "smtp": {
@@ -247,6 +474,7 @@ def test_a_node_dumps_what_the_workers_read() -> None:
             "maxConnections": 20,
             "messagesPerConnection": 100,
         },
+        "workers": {"poolRef": None, "placement": "Shared", "nodeSelector": {}, "tolerations": []},
         "tenants": [],
         "paused": False,
     }
