@@ -6,8 +6,10 @@ One thread, one Redis pipeline per tick. A pool that fails is reported and tried
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
@@ -109,10 +111,14 @@ class Autoscaler:
         self._woken = threading.Event()
         self.ticked_at = clock()
 
-    def run(self, stop: threading.Event) -> None:
-        """Tick until `stop` is set; `wake` ends the wait between two ticks."""
+    def run(
+        self, stop: threading.Event, timed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> None:
+        """Tick until `stop` is set, each time within a `timed()`; `wake` ends the wait between two ticks."""
         while not stop.is_set():
-            self._woken.wait(self.tick(self._clock()))
+            with timed():
+                seconds = self.tick(self._clock())
+            self._woken.wait(seconds)
             self._woken.clear()
 
     def wake(self) -> None:

@@ -5,6 +5,7 @@ Series are labelled by namespace, pool and node, never by tenant or job. Those o
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 
 from postfleet_operator.scaling.shadow import Shadow
 from postfleet_operator.scaling.values import Bottleneck, Decision, Sample
+from postfleet_operator.spec import Mode
 from postfleet_operator.workerset import WorkerSet
 
 SET = ("namespace", "pool", "node")
@@ -22,6 +24,7 @@ GAP_SECONDS = 60.0
 # Queues without a pool come from jobs, so anybody may name them; the rest is counted together.
 MOST_UNSERVED = 50
 OTHER = "other"
+ACTING = frozenset({Mode.AUTO, Mode.MANUAL})
 
 # A second series for the time when a counter was made, for each one, is more than it is worth.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -45,6 +48,8 @@ class Metrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         ProcessCollector(registry=registry)
+        self._lock = threading.RLock()
+        self._leads = True
         self._looks: dict[str, _Look] = {}
         self._labels: dict[str, Labels] = {}
         self._nodes: dict[tuple[str, str], str] = {}
@@ -129,47 +134,53 @@ class Metrics:
 
     def observe(self, workers: WorkerSet, sample: Sample, decision: Decision, shadow: Shadow | None) -> None:
         """One look at a set of workers, and what was decided."""
-        labels = (workers.namespace, workers.pool.name, workers.node_label)
-        self._tell_work(labels, sample, decision)
-        self._tell_replicas(labels, workers, sample, decision)
-        before = self._looks.get(workers.key)
-        self._tell_time(labels, before, decision.time)
-        if before is not None and before.shadow is not None and shadow is None:
-            self._forget_shadow(labels)
-        if shadow is not None:
-            self._recommended.labels(*labels, "shadow").set(shadow.replicas)
-        self._labels[workers.key] = labels
-        self._looks[workers.key] = _Look(
-            decision.time,
-            decision.after,
-            _late(workers, sample),
-            _undersized(decision),
-            None if shadow is None else shadow.decision,
-        )
+        with self._lock:
+            if not self._leads:
+                return
+            labels = (workers.namespace, workers.pool.name, workers.node_label)
+            self._tell_work(labels, sample, decision)
+            self._tell_replicas(labels, workers, sample, decision)
+            before = self._looks.get(workers.key)
+            self._tell_time(labels, before, decision.time)
+            if before is not None and before.shadow is not None and shadow is None:
+                self._forget_shadow(labels)
+            if shadow is not None:
+                self._recommended.labels(*labels, "shadow").set(shadow.replicas)
+            self._labels[workers.key] = labels
+            self._looks[workers.key] = _Look(
+                decision.time,
+                decision.after,
+                _late(workers, sample),
+                _undersized(decision),
+                None if shadow is None else shadow.decision,
+            )
 
     def forget(self, key: str) -> None:
         """A set of workers is gone, and its series with it."""
-        if key not in self._labels:
-            return
-        del self._looks[key]
-        labels = dict(zip(SET, self._labels.pop(key), strict=True))
-        for metric in (
-            self._replicas, self._bounds, self._backlog, self._jobs, self._oldest, self._healthy, self._bottleneck,
-            self._throughput, self._startup, self._decisions, self._changes, self._recommended, self._replica_seconds,
-            self._undersized, self._late,
-        ):  # fmt: skip
-            metric.remove_by_labels(labels)
+        with self._lock:
+            if key not in self._labels:
+                return
+            del self._looks[key]
+            labels = dict(zip(SET, self._labels.pop(key), strict=True))
+            for metric in (
+                self._replicas, self._bounds, self._backlog, self._jobs, self._oldest, self._healthy, self._bottleneck,
+                self._throughput, self._startup, self._decisions, self._changes, self._recommended,
+                self._replica_seconds, self._undersized, self._late,
+            ):  # fmt: skip
+                metric.remove_by_labels(labels)
 
     def leading(self, leads: bool) -> None:
         """Whether this replica acts. One that does not tells nothing of pools and nodes: the one that does will."""
-        self._leader.set(leads)
-        if leads:
-            return
-        for key in list(self._looks):
-            self.forget(key)
-        for namespace, name in list(self._nodes):
-            self.forget_node(namespace, name)
-        self.unserved({})
+        with self._lock:
+            self._leads = leads
+            self._leader.set(leads)
+            if leads:
+                return
+            for key in list(self._looks):
+                self.forget(key)
+            for namespace, name in list(self._nodes):
+                self.forget_node(namespace, name)
+            self.unserved({})
 
     def tick(self, loop: str) -> AbstractContextManager[object]:
         """Times one round of a loop (`pools`, `nodes`)."""
@@ -181,29 +192,35 @@ class Metrics:
 
     def unserved(self, jobs: Mapping[str, int]) -> None:
         """The queues with unfinished jobs that no pool serves; all of them, so that the others go."""
-        most = sorted(jobs, key=lambda queue: (-jobs[queue], queue))[:MOST_UNSERVED]
-        told = {queue: jobs[queue] for queue in most}
-        if rest := sum(jobs.values()) - sum(told.values()):
-            told[OTHER] = told.get(OTHER, 0) + rest
-        for queue in self._unserved_names - told.keys():
-            self._unserved.remove(queue)
-        for queue, count in told.items():
-            self._unserved.labels(queue).set(count)
-        self._unserved_names = set(told)
+        with self._lock:
+            jobs = jobs if self._leads else {}
+            most = sorted(jobs, key=lambda queue: (-jobs[queue], queue))[:MOST_UNSERVED]
+            told = {queue: jobs[queue] for queue in most}
+            if rest := sum(jobs.values()) - sum(told.values()):
+                told[OTHER] = told.get(OTHER, 0) + rest
+            for queue in self._unserved_names - told.keys():
+                self._unserved.remove(queue)
+            for queue, count in told.items():
+                self._unserved.labels(queue).set(count)
+            self._unserved_names = set(told)
 
     def node(self, namespace: str, name: str, phase: str) -> None:
         """The phase of a sending node."""
-        before = self._nodes.get((namespace, name))
-        if before is not None and before != phase:
-            self._phases.remove(namespace, name, before)
-        self._phases.labels(namespace, name, phase).set(1)
-        self._nodes[namespace, name] = phase
+        with self._lock:
+            if not self._leads:
+                return
+            before = self._nodes.get((namespace, name))
+            if before is not None and before != phase:
+                self._phases.remove(namespace, name, before)
+            self._phases.labels(namespace, name, phase).set(1)
+            self._nodes[namespace, name] = phase
 
     def forget_node(self, namespace: str, name: str) -> None:
         """A sending node is gone."""
-        phase = self._nodes.pop((namespace, name), None)
-        if phase is not None:
-            self._phases.remove(namespace, name, phase)
+        with self._lock:
+            phase = self._nodes.pop((namespace, name), None)
+            if phase is not None:
+                self._phases.remove(namespace, name, phase)
 
     def _tell_work(self, labels: Labels, sample: Sample, decision: Decision) -> None:
         signal = sample.signal
@@ -235,8 +252,9 @@ class Metrics:
         self._bounds.labels(*labels, "max").set(policy.max_replicas)
         self._recommended.labels(*labels, "live").set(decision.after)
         self._decisions.labels(*labels, decision.reason.value).inc()
-        for direction, by in (("up", decision.after - decision.before), ("down", decision.before - decision.after)):
-            self._changes.labels(*labels, direction).inc(by > 0)
+        by = decision.after - decision.before if workers.spec.mode in ACTING else 0
+        self._changes.labels(*labels, "up").inc(by > 0)
+        self._changes.labels(*labels, "down").inc(by < 0)
 
     def _tell_time(self, labels: Labels, before: _Look | None, now: float) -> None:
         """Count the time since the last look as that look was."""

@@ -160,7 +160,21 @@ def test_who_does_not_lead_tells_of_no_pool_and_no_node() -> None:
     assert scene.value("postfleet_operator_leader", {}) == 1
     scene.metrics.leading(False)
     assert scene.value("postfleet_operator_leader", {}) == 0
+    scene.look(healthy(500))
+    scene.metrics.node("default", "acme-1", "Active")
+    scene.metrics.unserved({"old": 3})
     assert [labels for _, labels in scene.series() if labels] == []
+    scene.metrics.leading(True)
+    scene.look(healthy(500))
+    assert scene.value("jobpool_backlog") == 500
+
+
+def test_what_is_only_recommended_changes_nothing() -> None:
+    scene = Scene(manifest(mode="Recommend"))
+    scene.look(healthy(5000))
+    scene.look(healthy(5000))
+    assert scene.value("jobpool_recommended_replicas", policy="live") == 10
+    assert scene.value("jobpool_scale_changes_total", direction="up") == 0
 
 
 def test_a_node_is_in_one_phase() -> None:
