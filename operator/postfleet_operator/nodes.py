@@ -6,7 +6,7 @@ for news.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,42 +30,45 @@ DELETE_OTHERS = "DELETE FROM sending_nodes WHERE name <> ALL(%(names)s)"
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What a mirroring changed; `problems` has one line per node that could not be mirrored."""
+    """What a mirroring changed."""
 
     written: int
     deleted: int
-    problems: tuple[str, ...] = ()
 
 
-def mirror(connection: psycopg.Connection[Any], nodes: Sequence[SendingNode]) -> Mirrored:
-    """Make `sending_nodes` hold exactly `nodes`, in one transaction.
+def mirror(
+    connection: psycopg.Connection[Any],
+    nodes: Sequence[SendingNode],
+    *,
+    held: Collection[str] = (),
+    kept: Collection[str] = (),
+) -> Mirrored:
+    """Make `sending_nodes` hold `nodes`, and nothing else, in one transaction.
 
-    Two nodes of one name (in different namespaces) would be one row: the first given wins, the other is a problem.
+    Args:
+        connection: to PostgreSQL.
+        nodes: their names differ.
+        held: names of nodes that cannot work now: their mail waits as if they were paused, and uses up no attempts.
+        kept: names of rows that stay as they are: nodes whose spec cannot be read.
 
     Raises:
         StoreUnavailable: PostgreSQL does not answer; nothing was changed.
     """
-    chosen: dict[str, SendingNode] = {}
-    problems = []
-    for node in nodes:
-        if node.name in chosen:
-            other = chosen[node.name].metadata.namespace
-            problems.append(f"SendingNode {node.metadata.key}: namespace {other} has a node of that name, rename one")
-        else:
-            chosen[node.name] = node
+    rows = [_row(node, node.name in held) for node in nodes]
     try:
-        with connection.transaction():
-            written = sum(connection.execute(UPSERT, _row(node)).rowcount for node in chosen.values())
-            deleted = connection.execute(DELETE_OTHERS, {"names": list(chosen)}).rowcount
-    except psycopg.OperationalError as error:
+        with connection.transaction(), connection.cursor() as cursor:
+            cursor.executemany(UPSERT, rows)
+            written = max(cursor.rowcount, 0)
+            deleted = cursor.execute(DELETE_OTHERS, {"names": [*(row["name"] for row in rows), *kept]}).rowcount
+    except psycopg.Error as error:
         raise StoreUnavailable(f"PostgreSQL: {str(error).strip().splitlines()[0]}") from error
-    return Mirrored(written, deleted, tuple(problems))
+    return Mirrored(written, deleted)
 
 
-def _row(node: SendingNode) -> dict[str, Any]:
+def _row(node: SendingNode, held: bool) -> dict[str, Any]:
     return {
         "name": node.name,
         "spec": Jsonb(node.spec.dump()),
-        "paused": node.spec.paused,
+        "paused": node.spec.paused or held,
         "generation": node.metadata.generation,
     }

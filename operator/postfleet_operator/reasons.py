@@ -19,6 +19,18 @@ class ConditionType(StrEnum):
     PAUSED = "Paused"
 
 
+class NodeConditionType(StrEnum):
+    """Conditions of a SendingNode."""
+
+    READY = "Ready"
+    MIRRORED = "Mirrored"
+    CREDENTIALS_READY = "CredentialsReady"
+    REACHABLE = "Reachable"
+    IDENTITY_UNIQUE = "IdentityUnique"
+    POOL_FOUND = "PoolFound"
+    PAUSED = "Paused"
+
+
 class Reason(StrEnum):
     """Reasons of conditions."""
 
@@ -50,6 +62,32 @@ class Reason(StrEnum):
     NO_SIGNAL = "NoSignal"
     # Paused
     NOT_PAUSED = "NotPaused"
+    # of a SendingNode: Ready
+    SENDING = "Sending"
+    # of a SendingNode: Mirrored
+    MIRRORED = "Mirrored"
+    NOT_MIRRORED_YET = "NotMirroredYet"
+    DATABASE_UNAVAILABLE = "DatabaseUnavailable"
+    # of a SendingNode: CredentialsReady
+    LOGIN_DELIVERED = "LoginDelivered"
+    NO_LOGIN_NEEDED = "NoLoginNeeded"
+    SECRET_MISSING = "SecretMissing"  # noqa: S105 - a word
+    SECRET_KEY_MISSING = "SecretKeyMissing"  # noqa: S105
+    SECRET_TOO_LARGE = "SecretTooLarge"  # noqa: S105
+    # of a SendingNode: Reachable
+    MAIL_TAKEN = "MailTaken"
+    SERVER_ANSWERS = "ServerAnswers"
+    SESSIONS_FAIL = "SessionsFail"
+    NO_ANSWER = "NoAnswer"
+    NOT_KNOWN = "NotKnown"
+    # of a SendingNode: IdentityUnique
+    UNIQUE = "Unique"
+    SAME_LOGIN = "SameLogin"
+    SAME_IDENTITY = "SameIdentity"
+    # of a SendingNode: PoolFound
+    POOL_FOUND = "PoolFound"
+    ANY_POOL = "AnyPool"
+    POOL_MISSING = "PoolMissing"
 
 
 class DecisionReason(StrEnum):
@@ -92,7 +130,7 @@ class EventType(StrEnum):
 
 
 class EventReason(StrEnum):
-    """Events at a JobPool."""
+    """Events at a JobPool or a SendingNode, and notices."""
 
     SCALED_UP = "ScaledUp"
     SCALED_DOWN = "ScaledDown"
@@ -102,3 +140,14 @@ class EventReason(StrEnum):
     SIGNAL_RESTORED = "SignalRestored"
     INVALID_SPEC = "InvalidSpec"
     APPLY_FAILED = "ApplyFailed"
+    # at a SendingNode
+    NODE_READY = "NodeReady"
+    CREDENTIALS_MISSING = "CredentialsMissing"
+    UNREACHABLE = "Unreachable"
+    IDENTITY_SHARED = "IdentityShared"
+    NAME_TAKEN = "NameTaken"
+    POOL_MISSING = "PoolMissing"
+    # about the operator as a whole
+    DATABASE_LOST = "DatabaseLost"
+    DATABASE_RESTORED = "DatabaseRestored"
+    QUEUE_UNSERVED = "QueueUnserved"

@@ -79,13 +79,20 @@ def is_dedicated(node: SendingNode) -> bool:
 
 
 def worker_sets(pools: Iterable[JobPool], nodes: Iterable[SendingNode]) -> tuple[WorkerSet, ...]:
-    """Every set that there should be: each pool's shared one, then one per Dedicated node whose pool exists."""
+    """Every set that there should be: each pool's shared one, then one per Dedicated node whose pool exists.
+
+    Of nodes with one name in several namespaces only the oldest: they would work on the same queues.
+    """
     by_key = {pool.key: pool for pool in pools}
+    nodes = list(nodes)
+    names: dict[str, str] = {}
+    for node in sorted(nodes, key=lambda node: (node.metadata.created_at, node.key)):
+        names.setdefault(node.name, node.key)
     taken = _taken(by_key.values())
     dedicated = []
     for node in nodes:
         reference = node.spec.workers.pool_ref
-        if reference is None or not is_dedicated(node):
+        if reference is None or not is_dedicated(node) or names[node.name] != node.key:
             continue
         if pool := by_key.get(f"{node.metadata.namespace}/{reference.name}"):
             dedicated.append(WorkerSet(pool, node, taken.get(pool.key, {})))

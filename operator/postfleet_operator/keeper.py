@@ -1,0 +1,272 @@
+"""The loop that looks after sending nodes: gather, decide, do only what differs, report. Thin: judgement is elsewhere.
+
+It mirrors nodes into PostgreSQL, brings workers their logins, removes what no worker set wants any more, and writes
+the nodes' status. It has a thread of its own: whatever keeps it waiting, scaling goes on. A node that fails is reported
+and tried again; it never stops the others.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Any, TypeVar
+
+import psycopg
+import structlog
+
+from postfleet_operator import node_reporting, unserved
+from postfleet_operator.census import Census, take
+from postfleet_operator.cluster import BrokenNode, Cluster
+from postfleet_operator.conditions import Facts, Problem
+from postfleet_operator.credentials import Credentials
+from postfleet_operator.deliveries import Deliveries
+from postfleet_operator.errors import NotLeader, OperatorError, StoreUnavailable
+from postfleet_operator.ledger import Ledger
+from postfleet_operator.logins import Logins
+from postfleet_operator.node_conditions import NodeFacts
+from postfleet_operator.nodes import mirror
+from postfleet_operator.probing import Endpoint, Prober
+from postfleet_operator.reachability import Reach, judge
+from postfleet_operator.reasons import EventReason, EventType, Reason
+from postfleet_operator.rivals import doubles
+from postfleet_operator.spec import SendingNode
+from postfleet_operator.spec.node import Tls
+from postfleet_operator.stores import Connect
+from postfleet_operator.strays import Strays
+from postfleet_operator.unserved import Unserved
+from postfleet_operator.workerset import is_dedicated
+
+log = structlog.get_logger(__name__)
+
+LOOK_SECONDS = 1.0
+# The mirror is written again this often though nothing changed, in case somebody has touched the table.
+MIRROR_SECONDS = 60.0
+# How often the ledger is asked what became of mails and which queues nobody serves.
+LEDGER_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+class Keeper:
+    """Looks after the sending nodes of a cluster.
+
+    Args:
+        cluster: where they live.
+        connect: opens a connection to PostgreSQL.
+        clock: epoch seconds.
+        facts: what the autoscaler knows of a worker set, by key.
+        prober: reads banners; the default has threads of its own.
+        on_unserved: told every few seconds which queues no pool serves, and how many jobs wait there.
+        on_phase: told the namespace, name and phase of every node, at every look.
+        forget: told the namespace and name of a node that is gone.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        connect: Connect,
+        clock: Callable[[], float],
+        facts: Callable[[str], Facts | None],
+        *,
+        prober: Prober | None = None,
+        on_unserved: Callable[[Mapping[str, int]], None] | None = None,
+        on_phase: Callable[[str, str, str], None] | None = None,
+        forget: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._clock = clock
+        self._facts = facts
+        self._on_unserved = on_unserved
+        self._on_phase = on_phase
+        self._forget = forget
+        self._ledger = Ledger(connect)
+        self._prober = prober or Prober(clock)
+        self._logins = Logins(cluster)
+        self._deliveries = Deliveries(clock)
+        self._unserved = Unserved(cluster)
+        self._woken = threading.Event()
+        self.ticked_at = clock()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was done: somebody else may have acted in between."""
+        self._logins = Logins(self._cluster)
+        self._strays = Strays()
+        self._reports: dict[str, node_reporting.NodeReport] = {}
+        self._mirrored: object = None
+        self._mirrored_at: float | None = None
+        self._written_at = 0.0
+        self._ledger_at = 0.0
+        self._database: Problem | None = None
+        self._credentials = Credentials()
+        self._credential_problems: dict[str, Problem] = {}
+
+    def run(self, stop: threading.Event) -> None:
+        """Tick until `stop` is set; `wake` ends the wait between two ticks."""
+        while not stop.is_set():
+            self._woken.wait(self.tick(self._clock()))
+            self._woken.clear()
+        self._ledger.close()
+        self._prober.close()
+
+    def wake(self) -> None:
+        """Something changed, or it is time to stop: look now."""
+        self._woken.set()
+
+    def tick(self, now: float) -> float:
+        """Look after everything once, at `now`; returns the seconds until the next look."""
+        self.ticked_at = now
+        try:
+            census = take(self._cluster.pools(), self._cluster.nodes())
+            self._guarded("logins", partial(self._bring_logins, census, now))
+            self._guarded("mirror", partial(self._mirror, census, now))
+            self._guarded("strays", partial(self._tidy, census, now))
+            if now >= self._ledger_at or self._database is not None:
+                self._ledger_at = now + LEDGER_SECONDS
+                self._guarded("ledger", partial(self._read_ledger, census, now))
+            self._guarded("probes", partial(self._probe, census, now))
+            self._report(census, now)
+        except NotLeader:
+            log.info("not_leading", loop="nodes")
+        except OperatorError as error:
+            log.warning("nodes_not_listed", error=str(error))
+        except Exception:
+            log.exception("keeper_crashed")
+        return LOOK_SECONDS
+
+    @staticmethod
+    def _guarded(what: str, do: Callable[[], None]) -> None:
+        try:
+            do()
+        except NotLeader:
+            raise
+        except OperatorError as error:
+            log.warning("keeping_failed", what=what, error=str(error))
+        except Exception:
+            log.exception("keeping_crashed", what=what)
+
+    def _bring_logins(self, census: Census, now: float) -> None:
+        self._credentials = self._logins.read(census.nodes)
+        self._credential_problems = dict(self._credentials.problems)
+        if self._mirrored != self._to_mirror(census):
+            self._mirrored_at = None
+        self._credential_problems |= self._logins.deliver(
+            census.sets, census.mirrored, self._credentials.logins, census.broken_nodes, self._mirrored_at, now
+        )
+
+    def _to_mirror(self, census: Census) -> object:
+        rows = {(node.name, node.metadata.uid, node.metadata.generation) for node in census.mirrored}
+        held = census.held(self._credential_problems)
+        return rows, held, {node.metadata.name for node in census.broken_nodes}
+
+    def _mirror(self, census: Census, now: float) -> None:
+        wanted = self._to_mirror(census)
+        if wanted != self._mirrored:
+            self._mirrored_at = None
+        elif now < self._written_at + MIRROR_SECONDS:
+            return
+        held, kept = census.held(self._credential_problems), [node.metadata.name for node in census.broken_nodes]
+        done = self._ask(partial(mirror, nodes=census.mirrored, held=held, kept=kept), now)
+        if done.written or done.deleted:
+            log.info("nodes_mirrored", written=done.written, deleted=done.deleted)
+        if self._mirrored_at is None:
+            self._mirrored_at = now
+        self._mirrored, self._written_at = wanted, now
+
+    def _ask(self, ask: Callable[[psycopg.Connection[Any]], T], now: float) -> T:
+        try:
+            answer = self._ledger.use(ask, now)
+        except StoreUnavailable as error:
+            self._tell_database(Problem(Reason.DATABASE_UNAVAILABLE, str(error)))
+            raise
+        self._tell_database(None)
+        return answer
+
+    def _tell_database(self, problem: Problem | None) -> None:
+        before, self._database = self._database, problem
+        if problem is not None and before is None:
+            words = f"sending nodes cannot be mirrored for now: {problem.message}"
+            self._cluster.notice(EventType.WARNING, EventReason.DATABASE_LOST, words)
+        elif problem is None and before is not None:
+            words = "PostgreSQL answers again, the sending nodes are mirrored"
+            self._cluster.notice(EventType.NORMAL, EventReason.DATABASE_RESTORED, words)
+
+    def _tidy(self, census: Census, now: float) -> None:
+        found = self._cluster.strays(census.sets)
+        for stray in self._strays.due(found, [*census.broken_pools, *census.broken_nodes], self._mirrored_at, now):
+            log.info("stray_removed", kind=stray.kind, namespace=stray.namespace, name=stray.name)
+            self._guarded("strays", partial(self._cluster.remove, stray))
+
+    def _read_ledger(self, census: Census, now: float) -> None:
+        names = [node.name for node in census.mirrored]
+        self._ask(lambda connection: self._deliveries.look(connection, names, now), now)
+        if census.broken_pools:  # nobody can tell which queues they serve
+            return
+        served = {queue for pool in census.pools for queue in pool.spec.queues}
+        jobs = self._ask(partial(unserved.count, served=served), now)
+        self._unserved.tell(jobs, now)
+        if self._on_unserved is not None:
+            self._on_unserved(jobs)
+
+    def _probe(self, census: Census, now: float) -> None:
+        endpoints = {endpoint_of(node) for node in census.nodes}
+        self._prober.keep(endpoints)
+        for node in census.nodes:
+            if self._reach(node, now).reason is not Reason.MAIL_TAKEN:
+                self._prober.ask(endpoint_of(node), now)
+
+    def _reach(self, node: SendingNode, now: float) -> Reach:
+        experience = self._deliveries.experience(node.name)
+        return judge(experience, self._prober.answer(endpoint_of(node)), dedicated=is_dedicated(node), now=now)
+
+    def _report(self, census: Census, now: float) -> None:
+        twice = doubles(census.nodes, {key: login.username for key, login in self._credentials.logins.items()})
+        told: dict[str, tuple[SendingNode | BrokenNode, NodeFacts]] = {
+            node.key: (node, self._facts_of(node, census, twice, now)) for node in census.nodes
+        }
+        for broken in census.broken_nodes:
+            invalid = Problem(Reason.INVALID_SPEC, "; ".join(broken.problems))
+            told[broken.key] = (broken, NodeFacts(broken.metadata.generation, invalid=invalid))
+        self._keep(told)
+        for key, (node, facts) in told.items():
+            self._guarded(key, partial(self._report_one, node, facts, self._reports[key], now))
+
+    def _report_one(
+        self, node: SendingNode | BrokenNode, facts: NodeFacts, last: node_reporting.NodeReport, now: float
+    ) -> None:
+        phase = node_reporting.report(self._cluster, node, facts, last, now)
+        if self._on_phase is not None and phase:
+            self._on_phase(node.metadata.namespace, node.metadata.name, phase)
+
+    def _keep(self, keys: Iterable[str]) -> None:
+        before, self._reports = self._reports, {k: self._reports.get(k) or node_reporting.NodeReport() for k in keys}
+        for key in before.keys() - self._reports.keys():
+            if self._forget is not None:
+                namespace, _, name = key.partition("/")
+                self._forget(namespace, name)
+
+    def _facts_of(self, node: SendingNode, census: Census, twice: Mapping[str, Problem], now: float) -> NodeFacts:
+        name = census.name_problems.get(node.key)
+        reference = node.spec.workers.pool_ref if is_dedicated(node) else None
+        own = census.own_sets.get(node.key)
+        return NodeFacts(
+            node.metadata.generation,
+            node.spec,
+            name=name,
+            mirrored=name is None and self._mirrored_at is not None and self._database is None,
+            database=self._database,
+            credentials=self._credential_problems.get(node.key),
+            double=twice.get(node.key),
+            pool=census.pool_problems.get(node.key),
+            reach=self._reach(node, now) if name is None else None,
+            accepted=self._deliveries.accepted(node.name) if name is None else None,
+            workers=None if own is None else self._facts(own.key),
+            deployment="" if reference is None else f"{reference.name}-{node.name}",
+        )
+
+
+def endpoint_of(node: SendingNode) -> Endpoint:
+    """Where the node's server listens."""
+    smtp = node.spec.smtp
+    return Endpoint(smtp.host, smtp.port, smtp.tls is Tls.IMPLICIT)

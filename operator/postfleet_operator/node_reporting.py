@@ -1,0 +1,74 @@
+"""Tells what came of a look at a node: its status when it is worth writing, an Event when a condition turned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from postfleet_operator.cluster import BrokenNode, Cluster
+from postfleet_operator.node_conditions import NodeFacts
+from postfleet_operator.node_status import compose, worth_writing
+from postfleet_operator.reasons import EventReason, EventType, NodeConditionType, Reason
+from postfleet_operator.spec import SendingNode
+
+# A condition that flaps is told of this often.
+EVENT_SECONDS = 600.0
+
+LOST = {
+    NodeConditionType.CREDENTIALS_READY: EventReason.CREDENTIALS_MISSING,
+    NodeConditionType.REACHABLE: EventReason.UNREACHABLE,
+    NodeConditionType.IDENTITY_UNIQUE: EventReason.IDENTITY_SHARED,
+    NodeConditionType.POOL_FOUND: EventReason.POOL_MISSING,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """An Event that a change of conditions calls for."""
+
+    type: EventType
+    reason: EventReason
+    message: str
+
+
+@dataclass(slots=True)
+class NodeReport:
+    """What was told last about a node."""
+
+    status: Mapping[str, Any] | None = None
+    written_at: float = 0.0
+    told_at: dict[EventReason, float] = field(default_factory=dict)
+
+
+def report(cluster: Cluster, node: SendingNode | BrokenNode, facts: NodeFacts, last: NodeReport, now: float) -> str:
+    """Write the node's status if it is worth it, and the Events that it calls for; the phase."""
+    written = node.status if last.status is None else last.status
+    status = compose(facts, written, now)
+    for turn in turns(written.get("conditions") or [], status["conditions"]):
+        if now >= last.told_at.get(turn.reason, -EVENT_SECONDS) + EVENT_SECONDS:
+            last.told_at[turn.reason] = now
+            cluster.event(node, turn.type, turn.reason, turn.message)
+    if worth_writing(written, status, now - last.written_at):
+        cluster.patch_status(node, status)
+        last.status, last.written_at = status, now
+    return str(status.get("phase") or "")
+
+
+def turns(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[Turn]:
+    """The Events between two states of conditions. Pure."""
+    old = {condition.get("type"): condition for condition in before}
+    for condition in after:
+        kind = NodeConditionType(condition["type"])
+        last = old.get(kind, {})
+        same = (last.get("status"), last.get("reason")) == (condition["status"], condition["reason"])
+        if same and not (condition["reason"] == Reason.INVALID_SPEC and last.get("message") != condition["message"]):
+            continue
+        if kind is NodeConditionType.READY:
+            if condition["reason"] == Reason.INVALID_SPEC:
+                yield Turn(EventType.WARNING, EventReason.INVALID_SPEC, condition["message"])
+            elif condition["status"] == "True" and last.get("status") == "False":
+                yield Turn(EventType.NORMAL, EventReason.NODE_READY, condition["message"])
+        elif condition["status"] == "False" and kind in LOST:
+            taken = condition["reason"] == Reason.NAME_TAKEN and kind is NodeConditionType.IDENTITY_UNIQUE
+            yield Turn(EventType.WARNING, EventReason.NAME_TAKEN if taken else LOST[kind], condition["message"])

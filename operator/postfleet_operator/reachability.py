@@ -1,0 +1,60 @@
+"""Whether a node's SMTP server can be reached: what its workers met, and what a look at its banner says. Pure.
+
+The workers know best: mail that was taken, sessions that failed. Where they have met nothing lately, the operator's own
+probe speaks. A Dedicated node may be reachable from its own place only: there a probe that fails says nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from postfleet_operator.deliveries import Experience
+from postfleet_operator.reasons import Reason
+
+# What workers met is news for so long.
+FRESH_SECONDS = 600.0
+# How far a session gets that a banner alone would have disproved.
+BEFORE_GREETING = frozenset({"connect", "banner"})
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The last look at the server's banner: when (epoch seconds), of whom, and what was wrong, or empty."""
+
+    at: float
+    endpoint: str
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """The verdict; `status` None: it is not known."""
+
+    status: bool | None
+    reason: Reason
+    message: str
+
+
+def judge(experience: Experience, probe: Probe | None, *, dedicated: bool, now: float) -> Reach:
+    """Whether the node can be reached, at `now` in epoch seconds."""
+    failed_at, sent_at = _fresh(experience.failed_at, now), _fresh(experience.sent_at, now)
+    if failed_at is not None and (sent_at is None or failed_at > sent_at):
+        refuted = experience.phase in BEFORE_GREETING and not dedicated
+        if not (refuted and probe is not None and not probe.problem and probe.at > failed_at):
+            words = f"sessions of the workers fail at {experience.phase}: {experience.failure}"
+            return Reach(False, Reason.SESSIONS_FAIL, words)
+    elif sent_at is not None:
+        return Reach(True, Reason.MAIL_TAKEN, "it took mail from the workers within the last ten minutes")
+    if probe is None:
+        return Reach(None, Reason.NOT_KNOWN, "no worker has sent mail lately, and its banner has not been read yet")
+    if not probe.problem:
+        return Reach(True, Reason.SERVER_ANSWERS, f"{probe.endpoint} greets as an SMTP server")
+    words = f"{probe.endpoint}: {probe.problem}"
+    if dedicated:
+        words += "; that is how it looks from the operator, the node's own workers may reach it from their place"
+        return Reach(None, Reason.NOT_KNOWN, words)
+    return Reach(False, Reason.NO_ANSWER, f"{words}; see spec.smtp.host and port, and whether a firewall is between")
+
+
+def _fresh(at: float | None, now: float) -> float | None:
+    return at if at is not None and now - at < FRESH_SECONDS else None
