@@ -7,8 +7,10 @@ and tried again; it never stops the others.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -102,10 +104,14 @@ class Keeper:
         self._credentials = Credentials()
         self._credential_problems: dict[str, Problem] = {}
 
-    def run(self, stop: threading.Event) -> None:
-        """Tick until `stop` is set; `wake` ends the wait between two ticks."""
+    def run(
+        self, stop: threading.Event, timed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+    ) -> None:
+        """Tick until `stop` is set, each time within a `timed()`; `wake` ends the wait between two ticks."""
         while not stop.is_set():
-            self._woken.wait(self.tick(self._clock()))
+            with timed():
+                seconds = self.tick(self._clock())
+            self._woken.wait(seconds)
             self._woken.clear()
         self._ledger.close()
         self._prober.close()
