@@ -1,4 +1,4 @@
-"""A fleet on this machine: servers, relay, workers and the operator's loop, from start to stop.
+"""A fleet on this machine: servers, relay, workers and the operator's loops, from start to stop.
 
 Everything it starts is a child process that ends with it. One thread watches: edited manifests take effect (a broken
 edit is told and the last good state stays), a server that died is started again.
@@ -32,11 +32,13 @@ from postfleet_operator.autoscaler import Autoscaler, Observer
 from postfleet_operator.departures import depart
 from postfleet_operator.deployment import RenderSettings
 from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.keeper import Keeper
 from postfleet_operator.manifests import Manifests
-from postfleet_operator.nodes import mirror
+from postfleet_operator.progress import Progress
 from postfleet_operator.sampling import Sampler
-from postfleet_operator.spec import JobPool
+from postfleet_operator.spec import JobPool, SendingNode
 from postfleet_operator.stores import database, redis_client
+from postfleet_operator.workerset import WorkerSet, worker_sets
 from postfleet_workers.store.migrate import upgrade
 from postfleet_workers.store.session import engine_for
 
@@ -96,6 +98,7 @@ class Fleet:
         self._observer = observer
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._loops: list[Autoscaler | Keeper] = []
         self._exits = ExitStack()
 
     def __enter__(self) -> Self:
@@ -122,8 +125,7 @@ class Fleet:
             self.cluster = ProcessCluster(self.processes, self.home.directory, self._tell)
             exits.callback(self._stop_threads)
             self._start_relay()
-            self._apply(manifests)
-            self._run("autoscaler", self._autoscale)
+            self._start_operator(manifests)
             self._run("watcher", self._watch)
             self._exits = exits.pop_all()
         self.home.write_env(self.variables)
@@ -141,6 +143,10 @@ class Fleet:
     def pools(self) -> list[JobPool]:
         """The pools as they stand."""
         return [pool for pool in self.cluster.pools() if isinstance(pool, JobPool)]
+
+    def worker_sets(self) -> tuple[WorkerSet, ...]:
+        """The sets of workers as they stand."""
+        return worker_sets(self.pools(), [node for node in self.cluster.nodes() if isinstance(node, SendingNode)])
 
     @property
     def variables(self) -> dict[str, str]:
@@ -203,13 +209,32 @@ class Fleet:
         self.processes.put_deployment(RELAY, {"spec": {"terminationGracePeriodSeconds": 10, "containers": [container]}})
         self.processes.set_replicas(RELAY, 1)
 
+    def _start_operator(self, manifests: Manifests) -> None:
+        connect = database(self.database_url)
+        self._redis = redis_client(self.valkey.url())
+        self._progress = Progress(connect)
+        self._autoscaler = Autoscaler(
+            self.cluster,
+            Sampler(self._redis, connect),
+            self._progress,
+            time.time,
+            RenderSettings("postfleet", CONNECTIONS),
+            self._observer,
+        )
+        self._keeper = Keeper(self.cluster, connect, time.time, self._autoscaler.facts)
+        self._loops = [self._autoscaler, self._keeper]
+        self._apply(manifests)
+        self._keeper.tick(time.time())  # once the fleet is up, its nodes can be used
+        self._run("autoscaler", self._autoscale)
+        self._run("keeper", lambda: self._keeper.run(self._stop))
+
     def _apply(self, manifests: Manifests) -> None:
         routed = self._routed(manifests)
-        for line in (*self.cluster.update(routed), *self._turned(manifests, routed)):
+        self.cluster.update(routed)
+        for line in self._turned(manifests, routed):
             self._tell(line)
-        with database(self.database_url)() as connection:
-            for line in mirror(connection, routed.nodes).problems:
-                self._tell(line)
+        for loop in self._loops:
+            loop.wake()
 
     def _routed(self, manifests: Manifests) -> Manifests:
         if self.options.smtp is not None:
@@ -245,35 +270,27 @@ class Fleet:
 
     def _autoscale(self) -> None:
         self.processes.wait(self._relay_is_ready, RELAY_START_SECONDS)
-        client = redis_client(self.valkey.url())
-        sampler = Sampler(client, database(self.database_url))
-        Autoscaler(self.cluster, sampler, time.time, RenderSettings("postfleet", CONNECTIONS), self._observer).run(
-            self._stop
-        )
-        client.close()
+        self._autoscaler.run(self._stop)
+        self._progress.close()
+        self._redis.close()
 
     def _watch(self) -> None:
         seen = sources.fingerprint(self.sources)
-        pending = False
         while not self._stop.wait(WATCH_SECONDS):
             self._revive()
             now = sources.fingerprint(self.sources)
-            if now != seen or pending:
+            if now != seen:
                 seen = now
-                pending = not self._reload()
+                self._reload()
 
-    def _reload(self) -> bool:
+    def _reload(self) -> None:
         try:
             self._apply(sources.read(self.sources))
         except ManifestError as error:
             for line in str(error).splitlines():
                 self._tell(f"not applied: {line}")
-        except (psycopg.OperationalError, StoreUnavailable) as error:
-            log.warning("nodes_not_mirrored", error=str(error))
-            return False
         else:
             self._tell("manifests applied")
-        return True
 
     def _revive(self) -> None:
         servers: tuple[Server | None, ...] = (self.postgres, self.valkey, self.sink)
@@ -290,6 +307,8 @@ class Fleet:
 
     def _stop_threads(self) -> None:
         self._stop.set()
+        for loop in self._loops:
+            loop.wake()
         for thread in self._threads:
             thread.join()
 

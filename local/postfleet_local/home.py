@@ -3,8 +3,8 @@
 env            POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL, in shell syntax
 manifests/     the quickstart's, when no others were given: edit them
 logs/          one file per replica, and fleet.log
-status/        status of every pool, as JSON
-events.log     the pools' Events
+status/        status of every pool and node, as JSON
+events.log     their Events
 postgresql/, valkey/, sink/, volumes/
 """
 

@@ -34,7 +34,7 @@ def judged(fleet: Fleet, gauge: Gauge, observations: Observations, expected: int
     verdict = tally.judge(ledger.statuses, accepted)
     missing = max(0, expected - verdict.emails)
     waits, urgent = gauge.waits()
-    end = [fleet.cluster.observe(pool) for pool in fleet.pools()]
+    end = [fleet.cluster.observe(workers) for workers in fleet.worker_sets()]
     summary = Summary(
         emails=verdict.emails + missing,
         delivered=verdict.delivered,
@@ -46,7 +46,7 @@ def judged(fleet: Fleet, gauge: Gauge, observations: Observations, expected: int
         priority_waits=urgent,
         replicas_peak=observations.peak,
         replicas_end=sum(workload.present for workload in end),
-        replicas_start=sum(map(least, fleet.pools())),
+        replicas_start=sum(least(workers.pool) for workers in fleet.worker_sets()),
         refused=verdict.refused,
         waiting=verdict.waiting,
     )

@@ -8,9 +8,11 @@ import time
 from postfleet_local.fleet import Fleet
 from postfleet_local.live import Display
 from postfleet_local.timeline import Change, Counts, Sample
+from postfleet_operator.scaling.shadow import Shadow
 from postfleet_operator.scaling.values import Decision
 from postfleet_operator.scaling.values import Sample as PoolSample
 from postfleet_operator.spec import JobPool, Mode
+from postfleet_operator.workerset import WorkerSet
 
 
 class Observations:
@@ -44,19 +46,19 @@ class Observations:
         self.news = line
         self._display.note(line)
 
-    def observe(self, pool: JobPool, sample: PoolSample, decision: Decision) -> None:
+    def observe(self, workers: WorkerSet, sample: PoolSample, decision: Decision, _shadow: Shadow | None) -> None:
         """A scaling decision."""
         with self._lock:
-            self._backlogs[pool.name] = sample.signal.backlog
+            self._backlogs[workers.name] = sample.signal.backlog
             if decision.after != decision.before:
-                self._changes.append((decision.time, pool.name, decision))
+                self._changes.append((decision.time, workers.name, decision))
 
     def take(self, fleet: Fleet, counts: Counts) -> None:
         """Take a sample."""
         now = time.monotonic()
         then, sent = self._before or (now - 1.0, counts.sent)
         self._before = (now, counts.sent)
-        workloads = [fleet.cluster.observe(pool) for pool in fleet.pools()]
+        workloads = [fleet.cluster.observe(workers) for workers in fleet.worker_sets()]
         ready = sum(w.ready for w in workloads)
         self.peak = max(self.peak, ready)
         with self._lock:
@@ -74,9 +76,9 @@ class Observations:
 
     def shrunk(self, fleet: Fleet) -> bool:
         """Whether every pool is back at its least number of workers, and no other process of it is left."""
-        for pool in fleet.pools():
-            status = fleet.processes.status(pool.name)
-            if status is None or status.desired > least(pool) or len(status.pids) > least(pool):
+        for workers in fleet.worker_sets():
+            status, most = fleet.processes.status(workers.name), least(workers.pool)
+            if status is None or status.desired > most or len(status.pids) > most:
                 return False
         return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +31,10 @@ LOOP_PATIENCE_SECONDS = 5.0
 
 @dataclass(slots=True)
 class Deployment:
-    """What is wanted, and the replicas there are. `trouble` is why the last step failed, or empty."""
+    """What is wanted, and the replicas there are.
+
+    `desired` below 0: it is being deleted. `trouble` is why the last step failed, or empty. `named` should go first.
+    """
 
     name: str
     template: Mapping[str, Any]
@@ -40,10 +43,22 @@ class Deployment:
     replicas: list[Replica] = field(default_factory=list)
     hash: str = ""
     trouble: str = ""
+    named: frozenset[str] = frozenset()
 
     def use(self, template: Mapping[str, Any]) -> None:
         """Want this template from now on."""
         self.template, self.hash = template, pods.template_hash(template)
+        self.desired = max(self.desired, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaStatus:
+    """One replica; times are epoch seconds, `ready_at` None when it is not ready."""
+
+    name: str
+    created_at: float
+    ready_at: float | None
+    stopping: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +71,7 @@ class DeploymentStatus:
     updated: int
     messages: tuple[str, ...]
     pids: Mapping[str, int]
+    pods: tuple[ReplicaStatus, ...] = ()
 
 
 # Told the name of a replica of which no process is left, and when it ended (monotonic seconds); off the loop's thread.
@@ -101,10 +117,11 @@ class Processes:
         with self._lock:
             self._deployments.setdefault(name, Deployment(name, template)).use(template)
 
-    def set_replicas(self, name: str, desired: int) -> None:
-        """Scale a Deployment."""
+    def set_replicas(self, name: str, desired: int, first_to_go: Collection[str] = ()) -> None:
+        """Scale a Deployment; of its ready replicas those `first_to_go` are stopped before the others."""
         with self._lock:
             self._deployments[name].desired = desired
+            self._deployments[name].named = frozenset(first_to_go)
 
     def delete_deployment(self, name: str) -> None:
         """Stop a Deployment's replicas and forget it once they have gone."""
@@ -129,6 +146,10 @@ class Processes:
                     *(f"{r.name}: {r.message}" for r in living if r.message),
                 ),
                 pids={r.name: r.pid for r in deployment.replicas if r.pid is not None},
+                pods=tuple(
+                    ReplicaStatus(r.name, r.created_at, r.ready_at, stopping=r.phase is Phase.STOPPING)
+                    for r in deployment.replicas
+                ),
             )
 
     def wait(self, predicate: Callable[[], bool], seconds: float) -> bool:
@@ -195,7 +216,7 @@ class Processes:
         for replica in list(deployment.replicas):
             self._look_after(deployment, replica, now)
         views = [
-            rollout.View(r.name, r.number, r.template, ready=r.phase is Phase.READY)
+            rollout.View(r.name, r.number, r.template, ready=r.phase is Phase.READY, named=r.name in deployment.named)
             for r in deployment.replicas
             if r.phase is not Phase.STOPPING
         ]
@@ -217,7 +238,8 @@ class Processes:
             replica.crashes = rollout.crashes_in_row(replica.crashes, now - replica.started_at)
             replica.restarts += 1
             wait = rollout.backoff_seconds(replica.crashes)
-            replica.phase, replica.start_at = Phase.WAITING, now + wait
+            replica.turn(Phase.WAITING)
+            replica.start_at = now + wait
             replica.message = f"ended with {_named(code)}, restarts in {wait:.0f} s"
             log.warning("replica_ended", replica=replica.name, exit=_named(code), restart_in_seconds=wait)
         match replica.phase:

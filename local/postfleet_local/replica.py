@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -63,12 +64,17 @@ def start(argv: tuple[str, ...], env: dict[str, str], log: Path) -> subprocess.P
 
 @dataclass(slots=True)
 class Replica:
-    """A replica's process and what is known of it. Only the cluster's loop changes it; times are monotonic seconds."""
+    """A replica's process and what is known of it. Only the cluster's loop changes it.
+
+    Times are monotonic seconds; `created_at` and `ready_at` (None: it is not) are epoch seconds, as a pod has them.
+    """
 
     name: str
     number: int
     template: str
     pod: Mapping[str, Any]
+    created_at: float = field(default_factory=time.time)
+    ready_at: float | None = None
     port: int = 0
     grace_seconds: float = 30.0
     phase: Phase = Phase.WAITING
@@ -103,14 +109,15 @@ class Replica:
         self.launch, self.started_at, self.message = launch, now, ""
         self.probe_at, self.probes_failed = now, 0
         self.liveness_at, self.liveness_failed, self.answered = now, 0, False
-        self.phase = Phase.READY if launch.readiness is None else Phase.RUNNING
+        self.turn(Phase.READY if launch.readiness is None else Phase.RUNNING)
 
     def stop(self, now: float, phase: Phase = Phase.STOPPING) -> None:
         """SIGTERM, as kubelet does; `kill_at` is when the patience ends. `Phase.HUNG`: to be started again."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.process.pid, signal.SIGTERM)
-        self.phase, self.kill_at = phase, now + self.grace_seconds
+        self.turn(phase)
+        self.kill_at = now + self.grace_seconds
 
     def kill(self) -> None:
         """SIGKILL to the whole group."""
@@ -141,10 +148,15 @@ class Replica:
         probe = self.launch.readiness if self.launch else None
         self.probes_failed = 0 if ready else self.probes_failed + 1
         if ready:
-            self.phase = Phase.READY
+            self.turn(Phase.READY)
         elif probe and self.probes_failed >= probe.failures:
-            self.phase = Phase.RUNNING
+            self.turn(Phase.RUNNING)
         self.probe_at = now + (probe.period_seconds if probe and self.phase is Phase.READY else STARTING_PROBE_SECONDS)
+
+    def turn(self, phase: Phase) -> None:
+        """Enter a phase."""
+        self.phase = phase
+        self.ready_at = (self.ready_at or time.time()) if phase is Phase.READY else None
 
     def found(self, *, alive: bool, now: float) -> bool:
         """Take in a liveness probe's result. True: it failed too often in a row, so the process was told to end."""

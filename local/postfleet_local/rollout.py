@@ -1,7 +1,7 @@
 """Which replicas of a Deployment to start and which to stop. Pure: values in, names out.
 
 A changed pod template is rolled out by surge: new replicas start first, and an old one goes for every new one that is
-ready. Scaling down takes the ones that are not ready first, the youngest first.
+ready. Scaling down takes the ones that are not ready first, then those that were named, of each the youngest first.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ STEADY_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What the plan needs to know of a replica that is not being stopped. `number` counts up with every new replica."""
+    """What the plan needs to know of a replica that is not being stopped.
+
+    `number` counts up with every new replica; `named`: it was asked to go first.
+    """
 
     name: str
     number: int
     template: str
     ready: bool
+    named: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,8 @@ def plan(replicas: Sequence[View], desired: int, template: str) -> Plan:
     return Plan(desired - len(kept), tuple(r.name for r in doomed))
 
 
-def _value(replica: View) -> tuple[bool, int]:
-    return replica.ready, -replica.number
+def _value(replica: View) -> tuple[bool, bool, int]:
+    return replica.ready, not replica.named, -replica.number
 
 
 def backoff_seconds(crashes: int) -> float:
