@@ -6,6 +6,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +21,11 @@ from postfleet_operator.conditions import compose as compose_conditions
 from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.scaling.decide import decide, first_state
 from postfleet_operator.scaling.values import Bottleneck, Sample, Signal, Source
-from postfleet_operator.spec import API_VERSION, NodeSpec, PoolSpec, parse_node, parse_pool
+from postfleet_operator.spec import API_VERSION, Mode, NodeSpec, PoolSpec, parse_node, parse_pool
 from postfleet_operator.spec.model import Model
 from postfleet_operator.spec.node import Tls
 from postfleet_operator.status import compose
+from refused import BROKEN, MINIMAL, manifest
 
 ROOT = Path(__file__).parents[2]
 CRDS = {
@@ -43,12 +46,13 @@ def schema(kind: str) -> dict[str, Any]:
 
 
 def crd_facts(node: dict[str, Any], path: str = "spec") -> dict[str, dict[str, Any]]:
-    """Every field of a structural schema: its type, bounds, spelling, values, default and required fields."""
+    """Every field of a structural schema: type, bounds, spelling, values, default, required and unknown fields."""
     facts = {key: value for key, value in node.items() if key in FACTS or key in {"enum", "default"}}
     if node.get("x-kubernetes-int-or-string"):
         facts |= {"type": "quantity"}
     if "properties" in node:
         facts["required"] = sorted(node.get("required", []))
+        facts["open"] = node.get("x-kubernetes-preserve-unknown-fields", False)
     found = {path: facts}
     for name, child in node.get("properties", {}).items():
         found |= crd_facts(child, f"{path}.{name}")
@@ -73,7 +77,7 @@ def spec_facts(node: dict[str, Any], defs: dict[str, Any], path: str = "spec") -
     facts = {key: value for key, value in node.items() if key in FACTS or key == "enum"} | default
     if node.get("type") == "object" and "properties" in node:
         facts["required"] = sorted(node.get("required", []))
-        assert node["additionalProperties"] is False, f"{path} would take unknown fields"
+        facts["open"] = node["additionalProperties"]
     found = {path: facts}
     for name, child in node.get("properties", {}).items():
         found |= spec_facts(child, defs, f"{path}.{name}")
@@ -82,6 +86,13 @@ def spec_facts(node: dict[str, Any], defs: dict[str, Any], path: str = "spec") -
     if isinstance(node.get("additionalProperties"), dict):
         found |= spec_facts(node["additionalProperties"], defs, f"{path}{{}}")
     return found
+
+
+# What the operator fills in and the API server does not, and why.
+OWN_DEFAULTS: dict[str, dict[str, Any]] = {
+    # A stored default would be the second of two targets when somebody gives the other one.
+    "JobPool.spec.autoscaling.target": {"latencySeconds": 5, "queues": []},
+}
 
 
 def without_object_defaults(facts: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -123,29 +134,49 @@ def test_every_field_has_the_same_type_bounds_default_and_requirement_in_both(ki
     )
 
 
-MINIMAL = {
-    "JobPool": {"queues": ["a"]},
-    "SendingNode": {"smtp": {"host": "mx.example.com"}, "identity": {"domain": "example.com"}},
-}
-
-
 @pytest.mark.parametrize(
     ("kind", "spec"),
     [
         *MINIMAL.items(),
         ("JobPool", {"queues": ["a"], "autoscaling": {}, "worker": {"env": [{"name": "A"}], "envFrom": []}}),
         ("JobPool", {"queues": ["a"], "worker": {"envFrom": [{"secretRef": {"name": "s"}}], "resources": {}}}),
+        (
+            "JobPool",
+            {
+                "queues": ["a"],
+                "autoscaling": {
+                    "target": {"backlogPerReplica": 5},
+                    "shadow": {"scaleUp": {}, "target": {"latencySeconds": 1}},
+                },
+            },
+        ),
+        (
+            "JobPool",
+            {
+                "queues": ["a"],
+                "autoscaling": {"schedules": [{"cron": "0 8 * * *", "durationMinutes": 5, "minReplicas": 1}]},
+            },
+        ),
+        ("JobPool", {"queues": ["a"], "podTemplate": {"spec": {"containers": [{"name": "worker", "tty": True}]}}}),
+        ("SendingNode", {**MINIMAL["SendingNode"], "workers": {"poolRef": {"name": "p"}, "placement": "Dedicated"}}),
         ("SendingNode", {**MINIMAL["SendingNode"], "limits": {"perMinute": 3}, "tenants": ["t"]}),
     ],
 )
 def test_the_api_server_and_the_parser_fill_in_the_same_defaults(kind: str, spec: dict[str, Any]) -> None:
     parsed = SPECS[kind].model_validate_json(json.dumps(spec), by_alias=True, by_name=False)
-    assert parsed.model_dump(mode="json", exclude_none=True) == defaulted(schema(kind)["properties"]["spec"], spec)
+    filled = defaulted(schema(kind)["properties"]["spec"], spec)
+    for path, default in OWN_DEFAULTS.items():
+        own, *outer, last = path.split(".")[0:1] + path.split(".")[2:]
+        if own == kind:
+            reduce(getitem, outer, filled).setdefault(last, default)
+    assert parsed.model_dump(mode="json", exclude_none=True) == filled
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_field_is_explained(kind: str) -> None:
     for path, node in walk(schema(kind), kind):
+        if path == f"{kind}.metadata":
+            continue  # the API server allows no description there
         text = node.get("description", "")
         assert text[:1].isupper(), f"{path} has no description"
         assert text.endswith("."), f"{path}: its description is no sentence"
@@ -185,43 +216,59 @@ def test_printer_columns_show_fields_that_exist(kind: str) -> None:
     [version] = CRDS[kind]["spec"]["versions"]
     fields = dict(walk(schema(kind), ""))
     for column in version["additionalPrinterColumns"]:
-        if not column["jsonPath"].startswith(".metadata"):
-            assert fields[column["jsonPath"]]["type"] == column["type"], column
+        path, column_type = column["jsonPath"], column["type"]
+        if condition := re.fullmatch(r'\.status\.conditions\[\?\(@\.type=="(\w+)"\)\](\.\w+)', path):
+            assert condition[1] in fields[".status.conditions[].type"]["enum"], column
+            path = f".status.conditions[]{condition[2]}"
+        if not path.startswith(".metadata"):
+            assert fields[path]["type"] == column_type, column
 
 
-ENV = "JobPool.spec.worker.env"
-# What breaks each CEL rule, by the rule's place and the start of its message. pydantic must say the same words.
-BROKEN: dict[tuple[str, str], dict[str, Any]] = {
-    ("JobPool", "metadata.name must be"): {"metadata": {"name": "x" * 51}},
-    ("JobPool.spec.queues", "queues must differ"): {"spec": {"queues": ["a", "a"]}},
-    ("JobPool.spec.queues", "a queue may not end in .msgs"): {"spec": {"queues": ["a.msgs"]}},
-    (ENV, "the operator sets POSTFLEET_POOL"): {
-        "spec": {"queues": ["a"], "worker": {"env": [{"name": "POSTFLEET_NODE", "value": "x"}]}}
-    },
-    (f"{ENV}[]", "give value or valueFrom"): {
-        "spec": {
-            "queues": ["a"],
-            "worker": {"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]},
-        }
-    },
-    (f"{ENV}[].valueFrom", "give exactly one of"): {
-        "spec": {"queues": ["a"], "worker": {"env": [{"name": "A", "valueFrom": {}}]}}
-    },
-    ("JobPool.spec.worker.envFrom[]", "give exactly one of"): {"spec": {"queues": ["a"], "worker": {"envFrom": [{}]}}},
-    ("JobPool.spec.autoscaling", "minReplicas must not exceed"): {
-        "spec": {"queues": ["a"], "autoscaling": {"minReplicas": 21}}
-    },
-    ("SendingNode", "metadata.name must be"): {"metadata": {"name": "Acme"}},
-    ("SendingNode", "a node may not be named"): {"metadata": {"name": "msgs"}},
+CRONS = {
+    **dict.fromkeys(
+        [
+            "* * * * *",
+            "0 8 * * 1-5",
+            "*/10 0-23/2 1,15 JAN-mar mon,WED",
+            "59 23 31 12 7",
+            "05 08 01 02 0",
+            "0 0 L * *",
+            "0 0 LW * *",
+            "0 9 * * 1#2,5L",
+            "0  8  *  *  *",
+        ],
+        True,
+    ),
+    **dict.fromkeys(
+        [
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "* * 32 * *",
+            "* * * 13 *",
+            "* * * * 8",
+            "* * * *",
+            "0 * * * * *",
+            "@daily",
+            "a * * * *",
+            "1,,2 * * * *",
+            "1, * * * *",
+            "-5 * * * *",
+            "* * * * 1#6",
+        ],
+        False,
+    ),
 }
 
 
 def rules() -> list[tuple[str, dict[str, str]]]:
+    """Every rule on a value; what may not change is no matter of a single manifest."""
     return [
         (path, rule)
         for kind in KINDS
         for path, node in walk(schema(kind), kind)
         for rule in node.get("x-kubernetes-validations", [])
+        if "oldSelf" not in rule["rule"]
     ]
 
 
@@ -229,11 +276,11 @@ def rules() -> list[tuple[str, dict[str, str]]]:
     ("path", "rule"), rules(), ids=lambda value: value if isinstance(value, str) else value["message"]
 )
 def test_every_cel_rule_is_a_validator_too_and_speaks_the_same_words(path: str, rule: dict[str, str]) -> None:
-    [broken] = [part for (at, start), part in BROKEN.items() if at == path and rule["message"].startswith(start)]
+    starts = [start for at, start in BROKEN if at == path and rule["message"].startswith(start)]
+    broken = BROKEN[path, max(starts, key=len)]
     kind = path.split(".")[0]
-    manifest = {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "x"}, "spec": MINIMAL[kind], **broken}
     with pytest.raises(InvalidManifest) as caught:
-        (parse_pool if kind == "JobPool" else parse_node)(manifest)
+        (parse_pool if kind == "JobPool" else parse_node)(manifest(kind, broken))
     assert rule["message"] in str(caught.value)
 
 
@@ -243,13 +290,31 @@ def test_the_table_of_broken_manifests_names_no_rule_that_is_gone() -> None:
 
 def test_unique_keys_of_lists_are_validators_too() -> None:
     keyed = {path for kind in KINDS for path, node in walk(schema(kind), kind) if node.get("x-kubernetes-list-type")}
-    assert {path for path in keyed if ".spec" in path} == {"JobPool.spec.worker.env", "SendingNode.spec.tenants"}
+    pod = "JobPool.spec.podTemplate.spec"
+    lists = {f"{pod}.{field}" for field in ("containers", "initContainers", "volumes")}
+    inner = {
+        f"{pod}.{field}[].{name}" for field in ("containers", "initContainers") for name in ("env", "volumeMounts")
+    }
+    assert {path for path in keyed if ".spec." in path} == {
+        "JobPool.spec.worker.env",
+        "SendingNode.spec.tenants",
+        *lists,
+        *inner,
+    }
     pool = {"queues": ["a"], "worker": {"env": [{"name": "A"}, {"name": "A"}]}}
     with pytest.raises(InvalidManifest, match="A: names of environment variables must differ"):
         parse_pool({"apiVersion": API_VERSION, "kind": "JobPool", "metadata": {"name": "x"}, "spec": pool})
     node = {**MINIMAL["SendingNode"], "tenants": ["t", "t"]}
     with pytest.raises(InvalidManifest, match="tenants must differ from each other: t"):
         parse_node({"apiVersion": API_VERSION, "kind": "SendingNode", "metadata": {"name": "x"}, "spec": node})
+
+
+@pytest.mark.parametrize("where", ["containers", "initContainers", "volumes", "env", "volumeMounts"])
+def test_entries_of_a_pod_template_are_unique_in_the_parser_too(where: str) -> None:
+    twice = [{"name": "a", "mountPath": "/a"}] * 2
+    pod = {where: twice} if where not in {"env", "volumeMounts"} else {"containers": [{"name": "b", where: twice}]}
+    with pytest.raises(InvalidManifest, match="is given twice, merge the two"):
+        parse_pool(manifest("JobPool", {"spec": {"queues": ["a"], "podTemplate": {"spec": pod}}}))
 
 
 def conforms(node: dict[str, Any], value: Any, path: str = "status") -> None:
@@ -266,6 +331,8 @@ def conforms(node: dict[str, Any], value: Any, path: str = "status") -> None:
                 conforms(node["items"], item, f"{path}[]")
         case "integer":
             assert type(value) is int, path
+        case "number":
+            assert type(value) in {int, float}, path
         case "string":
             assert type(value) is str, path
             assert value in node.get("enum", [value]), path
@@ -283,7 +350,7 @@ def test_the_status_that_is_written_is_the_status_of_the_crd(source: Source) -> 
     decision = decide(sample, pool.spec, first_state(2, 0.0), 5.0)
     facts = Facts(1, pool.spec, Workload(True, 2, 1, 2), signal, decision)
     conforms(schema("JobPool")["properties"]["status"], compose(pool, facts, 5.0))
-    assert len(compose_conditions(facts, [], 0.0)) == len(reasons.ConditionType)
+    conforms(schema("JobPool")["properties"]["status"]["properties"]["conditions"], compose_conditions(facts, [], 0.0))
 
 
 def test_enums_are_the_code_s_own() -> None:
@@ -291,8 +358,44 @@ def test_enums_are_the_code_s_own() -> None:
     assert fields["JobPool.status.bottleneck"]["enum"] == list(Bottleneck)
     assert fields["JobPool.status.lastDecision.reason"]["enum"] == list(reasons.DecisionReason)
     assert fields["JobPool.status.lastDecision.inputs.source"]["enum"] == list(Source)
-    assert fields["JobPool.status.conditions[].type"]["enum"] == list(reasons.ConditionType)
-    assert dict(walk(schema("SendingNode"), "S"))["S.spec.smtp.tls"]["enum"] == list(Tls)
+    assert fields["JobPool.status.recentDecisions[].reason"]["enum"] == list(reasons.DecisionReason)
+    assert set(reasons.ConditionType) <= set(fields["JobPool.status.conditions[].type"]["enum"])
+    assert fields["JobPool.spec.mode"]["enum"] == list(Mode)
+    node = dict(walk(schema("SendingNode"), "SendingNode"))
+    assert node["SendingNode.spec.smtp.tls"]["enum"] == list(Tls)
+    assert node["SendingNode.status.workers.bottleneck"]["enum"] == list(Bottleneck)
+
+
+def test_a_node_s_last_decision_is_told_as_a_pool_s() -> None:
+    node = schema("SendingNode")["properties"]["status"]["properties"]["workers"]["properties"]["lastDecision"]
+    pool = schema("JobPool")["properties"]["status"]["properties"]["lastDecision"]
+    assert node["properties"] == pool["properties"]
+
+
+def test_what_a_sender_is_cannot_change() -> None:
+    [rule] = schema("SendingNode")["properties"]["spec"]["properties"]["identity"]["properties"]["domain"][
+        "x-kubernetes-validations"
+    ]
+    assert rule["rule"] == "self == oldSelf"
+
+
+@pytest.mark.parametrize("expression", CRONS)
+def test_a_cron_expression_that_the_crd_takes_is_one(expression: str) -> None:
+    """The other way round too: the rule is no stricter than the parser, so far as it can tell."""
+    node = schema("JobPool")["properties"]["spec"]["properties"]["autoscaling"]["properties"]["schedules"]["items"]
+    [rule] = node["properties"]["cron"]["x-kubernetes-validations"]
+    patterns = re.findall(r"self\.matches\('([^']+)'\)", rule["rule"])
+    assert len(patterns) == 6
+    taken = all(re.search(pattern.replace("^(?i)", "(?i)^"), expression) for pattern in patterns)
+    floor = {"cron": expression, "durationMinutes": 1, "minReplicas": 1}
+    given = manifest("JobPool", {"spec": {"queues": ["a"], "autoscaling": {"schedules": [floor]}}})
+    if CRONS[expression]:
+        assert taken
+        parse_pool(given)
+    else:
+        assert not taken
+        with pytest.raises(InvalidManifest, match="not a cron expression"):
+            parse_pool(given)
 
 
 @pytest.mark.parametrize("name", definitions.FILES)

@@ -16,8 +16,9 @@ from postfleet_operator.spec.complaints import PlacedError
 from postfleet_operator.spec.model import Model
 
 CONTAINER = "worker"
-POOL_LABEL = "postfleet.io/pool"
-NODE_LABEL = "postfleet.io/node"
+OWN_LABELS = "postfleet.io/"
+POOL_LABEL = f"{OWN_LABELS}pool"
+NODE_LABEL = f"{OWN_LABELS}node"
 CREDENTIALS_DIR = "/var/run/postfleet/nodes"
 CREDENTIALS_VOLUME = "node-credentials"
 RESERVED_ENV = (
@@ -34,7 +35,9 @@ GRACE_MARGIN_SECONDS = 15
 ENV_RESERVED = (
     "the operator sets POSTFLEET_POOL, _NODE, _REPLICA, _CREDENTIALS_DIR, _HEALTH_HOST and _HEALTH_PORT itself"
 )
-LABELS_RESERVED = f"{POOL_LABEL} and {NODE_LABEL} are the operator's: they tell which workers are whose; leave them out"
+LABELS_RESERVED = (
+    "labels that begin with postfleet.io/ are the operator's: they tell which workers are whose; leave them out"
+)
 ARGS_RESERVED = "the operator makes the args of the container worker from spec.queues and spec.worker; leave them out"
 CREDENTIALS_RESERVED = (
     f"the volume {CREDENTIALS_VOLUME}, mounted at {CREDENTIALS_DIR}, is the operator's; give another name and path"
@@ -93,7 +96,7 @@ class PodMetadata(Model):
     """Labels and annotations of every worker."""
 
     labels: dict[str, Annotated[str, StringConstraints(max_length=63)]] | None = Field(default=None, max_length=64)
-    annotations: dict[str, Annotated[str, StringConstraints(max_length=262_144)]] | None = Field(
+    annotations: dict[str, Annotated[str, StringConstraints(max_length=16_384)]] | None = Field(
         default=None, max_length=64
     )
 
@@ -128,7 +131,7 @@ Found = tuple[tuple[str | int, ...], str]
 def _taken(template: PodTemplate) -> Iterator[Found]:
     """What is the operator's own."""
     labels = (template.metadata and template.metadata.labels) or {}
-    if own := [label for label in (POOL_LABEL, NODE_LABEL) if label in labels]:
+    if own := [label for label in labels if label.startswith(OWN_LABELS)]:
         yield ("metadata", "labels"), f"{', '.join(own)}: {LABELS_RESERVED}"
     pod = template.spec or PodOverlay()
     if any(volume.name == CREDENTIALS_VOLUME for volume in pod.volumes or ()):

@@ -260,7 +260,7 @@ CREDENTIALS = (
         ),
         pytest.param(
             {"metadata": {"labels": {"postfleet.io/node": "x"}}},
-            ".metadata.labels: postfleet.io/node: postfleet.io/pool and postfleet.io/node are the operator's: "
+            ".metadata.labels: postfleet.io/node: labels that begin with postfleet.io/ are the operator's: "
             "they tell which workers are whose; leave them out",
             id="selector",
         ),

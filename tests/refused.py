@@ -1,0 +1,90 @@
+"""What each CEL rule of the CRDs refuses: for the parser (contract tests) and a real API server (cluster)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from postfleet_operator.spec import API_VERSION
+
+MINIMAL: dict[str, dict[str, Any]] = {
+    "JobPool": {"queues": ["a"]},
+    "SendingNode": {"smtp": {"host": "mx.example.com"}, "identity": {"domain": "example.com"}},
+}
+FLOOR = {"cron": "0 8 * * 1-5", "durationMinutes": 60, "minReplicas": 2}
+STRANGER = {"latencySeconds": 5, "queues": [{"name": "b", "latencySeconds": 1}]}
+TWICE = {"latencySeconds": 5, "queues": [{"name": "a", "latencySeconds": n} for n in (1, 2)]}
+BESIDE = {"backlogPerReplica": 5, "queues": [{"name": "a", "latencySeconds": 1}]}
+
+ENV = "JobPool.spec.worker.env"
+POLICY = "JobPool.spec.autoscaling"
+TEMPLATE = "JobPool.spec.podTemplate"
+CONTAINER = f"{TEMPLATE}.spec.containers[]"
+
+
+def pool(**spec: Any) -> dict[str, Any]:
+    return {"spec": {"queues": ["a"], **spec}}
+
+
+def policy(**autoscaling: Any) -> dict[str, Any]:
+    return pool(autoscaling=autoscaling)
+
+
+def worker(**fields: Any) -> dict[str, Any]:
+    return pool(podTemplate={"spec": {"containers": [{"name": "worker", **fields}]}})
+
+
+def node(**workers: Any) -> dict[str, Any]:
+    return {"spec": {**MINIMAL["SendingNode"], "workers": workers}}
+
+
+# What breaks each rule, by the rule's place in the schema and the start of its message.
+BROKEN: dict[tuple[str, str], dict[str, Any]] = {
+    ("JobPool", "metadata.name must be"): {"metadata": {"name": "x" * 51}},
+    ("JobPool.spec.queues", "queues must differ"): pool(queues=["a", "a"]),
+    ("JobPool.spec.queues", "a queue may not end in .msgs"): pool(queues=["a.msgs"]),
+    (ENV, "the operator sets POSTFLEET_POOL"): pool(worker={"env": [{"name": "POSTFLEET_NODE", "value": "x"}]}),
+    (f"{ENV}[]", "give value or valueFrom"): pool(
+        worker={"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]}
+    ),
+    (f"{ENV}[].valueFrom", "give exactly one of"): pool(worker={"env": [{"name": "A", "valueFrom": {}}]}),
+    ("JobPool.spec.worker.envFrom[]", "give exactly one of"): pool(worker={"envFrom": [{}]}),
+    (POLICY, "minReplicas must not exceed maxReplicas"): policy(minReplicas=21),
+    (POLICY, "minReplicas must not exceed maxReplicas, in the shadow neither"): policy(shadow={"minReplicas": 21}),
+    ("JobPool.spec", "target.queues may name only"): policy(target=STRANGER),
+    ("JobPool.spec", "in the shadow too, target.queues"): policy(shadow={"target": STRANGER}),
+    (f"{POLICY}.target", "give exactly one of"): policy(target={"latencySeconds": 5, "backlogPerReplica": 5}),
+    (f"{POLICY}.target", "target.queues needs"): policy(target=BESIDE),
+    (f"{POLICY}.target", "each queue may have one target"): policy(target=TWICE),
+    (f"{POLICY}.shadow.target", "give exactly one of"): policy(shadow={"target": {}}),
+    (f"{POLICY}.shadow.target", "target.queues needs"): policy(shadow={"target": BESIDE}),
+    (f"{POLICY}.shadow.target", "each queue may have one target"): policy(shadow={"target": TWICE}),
+    (f"{POLICY}.schedules[].cron", "not a cron"): policy(schedules=[{**FLOOR, "cron": "0 25 * * *"}]),
+    (f"{POLICY}.schedules[].timezone", "not a time zone"): policy(schedules=[{**FLOOR, "timezone": "Berlin/Mitte"}]),
+    (f"{POLICY}.shadow.schedules[].cron", "not a cron"): policy(shadow={"schedules": [{**FLOOR, "cron": "0 8 * *"}]}),
+    (f"{POLICY}.shadow.schedules[].timezone", "not a time zone"): policy(
+        shadow={"schedules": [{**FLOOR, "timezone": "CEST"}]}
+    ),
+    ("JobPool.spec", "terminationGracePeriodSeconds must be at least"): pool(
+        podTemplate={"spec": {"terminationGracePeriodSeconds": 74}}
+    ),
+    (f"{TEMPLATE}.metadata.labels", "labels that begin with postfleet.io/"): pool(
+        podTemplate={"metadata": {"labels": {"postfleet.io/pool": "other"}}}
+    ),
+    (f"{TEMPLATE}.spec.volumes", "the volume node-credentials"): pool(
+        podTemplate={"spec": {"volumes": [{"name": "node-credentials", "emptyDir": {}}]}}
+    ),
+    (CONTAINER, "the operator makes the args"): worker(args=["--queues=b"]),
+    (CONTAINER, "the operator sets POSTFLEET_POOL"): worker(env=[{"name": "POSTFLEET_POOL", "value": "b"}]),
+    (CONTAINER, "the volume node-credentials"): worker(
+        volumeMounts=[{"mountPath": "/var/run/postfleet/nodes", "name": "tmp"}]
+    ),
+    ("SendingNode", "metadata.name must be"): {"metadata": {"name": "x.y"}},
+    ("SendingNode", "a node may not be named"): {"metadata": {"name": "msgs"}},
+    ("SendingNode.spec.workers", "placement Dedicated needs"): node(placement="Dedicated"),
+    ("SendingNode.spec.workers", "nodeSelector and tolerations need"): node(nodeSelector={"a": "b"}),
+}
+
+
+def manifest(kind: str, broken: dict[str, Any]) -> dict[str, Any]:
+    """A minimal resource with the broken part in it."""
+    return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "x"}, "spec": MINIMAL[kind], **broken}
