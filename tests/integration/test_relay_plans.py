@@ -14,7 +14,7 @@ from sqlalchemy import Engine, text
 from integration.ledger_steps import QUEUE, change, plan
 from postfleet_local.stack import Postgres
 from postfleet_workers import ledger
-from postfleet_workers.relay import census, rows
+from postfleet_workers.relay import census, gauges, rows
 from postfleet_workers.store.session import engine_for
 
 DATABASE = "postfleet_full"
@@ -31,6 +31,12 @@ SELECT 'email.send', CASE WHEN n % 10 = 0 THEN 'priority-high' ELSE :queue END, 
        now() - make_interval(secs => n % 1000), 1, CASE WHEN n % 100 = 7 THEN now() END,
        CASE WHEN n % 100 = 3 THEN 'worker-' || n / 100 % 10 END
 FROM generate_series(1, :rows) n
+"""
+FILL_EMAILS = """
+INSERT INTO emails (job_id, tenant, class, node, recipient, message_id, status)
+SELECT n, 'acme', 'campaign', 'n1', 'a@example.org', '<' || n || '@example.org>',
+       CASE WHEN n % 1000 = 0 THEN 'unknown' ELSE 'sent' END
+FROM generate_series(1, 10000) n
 """
 GROUP = {"queue": QUEUE, "tenant": "tenant-3", "batch": "campaign:1", "route": "node-0", "most": 50, "seconds": 30.0}
 KEYS = {"tenants": ["tenant-3"], "batches": ["campaign:1"], "routes": ["node-0"]}
@@ -58,6 +64,9 @@ HOT = [
     pytest.param(ledger.UNPUBLISH, ITEMS, "ix_jobs|jobs_pkey", id="unpublish"),
     pytest.param(ledger.SETTLE, SETTLE, "ix_jobs|jobs_pkey", id="settle"),
     pytest.param(rows.EXPIRED, {"queues": [QUEUE], "most": 100}, "ix_jobs_expiring", id="expired"),
+    pytest.param(gauges.COUNT_QUEUES, {"queues": [QUEUE], "most": 100}, "ix_jobs_discarded", id="dead letters"),
+    pytest.param(gauges.COUNT_QUEUES, {"queues": [QUEUE], "most": 100}, "ix_jobs_waiting", id="overdue"),
+    pytest.param(gauges.COUNT_UNKNOWN, {"most": 100}, "ix_emails_status", id="unknown emails"),
 ]
 
 
@@ -68,7 +77,8 @@ def full(postgres: Postgres, template_database: str) -> Iterator[Engine]:
         connection.execute(f"CREATE DATABASE {DATABASE} TEMPLATE {template_database}")
     engine = engine_for(postgres.url(DATABASE))
     change(engine, FILL, rows=ROWS, queue=QUEUE)
-    change(engine, "ANALYZE jobs")
+    change(engine, FILL_EMAILS)
+    change(engine, "ANALYZE jobs, emails")
     yield engine
     engine.dispose()
     with psycopg.connect(postgres.url(), autocommit=True) as connection:

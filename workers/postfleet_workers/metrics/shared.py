@@ -20,6 +20,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from postfleet_workers import clock
+from postfleet_workers.errors import InputError
 from postfleet_workers.metrics.worker import LEASE
 
 PREFIX = "postfleet-metrics-"
@@ -27,10 +28,17 @@ OWNER = "owner"  # locked as long as a process of the worker lives
 
 
 class SharedMetrics:
-    """The folder, made by the parent before it starts a process; `close` removes it."""
+    """The folder, made by the parent before it starts a process; `close` removes it.
+
+    Raises:
+        InputError: no temporary folder can be written.
+    """
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        try:
+            self._folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        except OSError as error:
+            raise InputError(f"a worker needs a temporary folder to write to; name one with TMPDIR: {error}") from error
         sweep(self._folder.parent)
         # Locked before it has its name: a folder with an unlocked owner is anybody's to remove.
         unnamed = self._folder / "new"

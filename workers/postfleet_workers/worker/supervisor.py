@@ -53,7 +53,7 @@ def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], 
     health = Health(
         settings.health_host,
         settings.health_port,
-        live=lambda: _ended(children),
+        live=lambda: None if stopping.is_set() else _ended(children),
         ready=lambda: "stopping" if stopping.is_set() else _ended(children) or _unready(ready),
         registry=metrics.registry,
     )
