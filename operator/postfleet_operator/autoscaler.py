@@ -22,6 +22,7 @@ from postfleet_operator.conditions import Facts, Problem
 from postfleet_operator.deployment import RenderSettings, render
 from postfleet_operator.errors import ClusterUnavailable, NameTaken, NotLeader, OperatorError
 from postfleet_operator.reasons import Reason
+from postfleet_operator.rounds import always, go_round
 from postfleet_operator.scaling import shadow
 from postfleet_operator.scaling.decide import decide, first_state, remember
 from postfleet_operator.scaling.state import State
@@ -112,14 +113,17 @@ class Autoscaler:
         self.ticked_at = clock()
 
     def run(
-        self, stop: threading.Event, timed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+        self,
+        stop: threading.Event,
+        timed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+        leads: Callable[[], bool] = always,
     ) -> None:
-        """Tick until `stop` is set, each time within a `timed()`; `wake` ends the wait between two ticks."""
-        while not stop.is_set():
-            with timed():
-                seconds = self.tick(self._clock())
-            self._woken.wait(seconds)
-            self._woken.clear()
+        """Tick until `stop` is set while this replica leads; see `rounds`."""
+        go_round(self, stop, self._woken, timed, leads)
+
+    def look(self) -> float:
+        """Tick now."""
+        return self.tick(self._clock())
 
     def wake(self) -> None:
         """Something changed, or it is time to stop: look now."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from postfleet_operator import definitions
+from postfleet_operator.commands.run import run
 from postfleet_operator.errors import InputError, OperatorError
 from postfleet_operator.manifests import load
 
@@ -42,6 +43,9 @@ def check(paths: tuple[Path, ...]) -> None:
         click.echo(line, err=True)
     count = len(found.pools) + len(found.nodes) + len(found.secrets)
     click.echo(f"{count} manifest{'' if count == 1 else 's'} ok")
+
+
+cli.add_command(run)
 
 
 def _message(error: click.ClickException) -> str:

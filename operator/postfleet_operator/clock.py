@@ -8,3 +8,8 @@ import time
 def now() -> float:
     """Epoch seconds."""
     return time.time()
+
+
+def monotonic() -> float:
+    """Seconds that only ever go forward, also while the process is stopped; from an arbitrary start."""
+    return time.monotonic()

@@ -10,7 +10,8 @@ OperatorError
  │    └── NotLeader           another replica of the operator acts; nothing may be written
  └── PermanentError           trying again cannot help until somebody changes something
       ├── NameTaken           a Deployment of that name belongs to somebody else
-      └── Rejected            the cluster refused what was applied
+      ├── Rejected            the cluster refused what was applied
+      └── NotFound            the object is not there
 """
 
 from __future__ import annotations
@@ -64,3 +65,7 @@ class NameTaken(PermanentError):  # noqa: N818
 
 class Rejected(PermanentError):  # noqa: N818
     """The cluster refused what was applied."""
+
+
+class NotFound(PermanentError):  # noqa: N818
+    """The object is not there."""

@@ -32,6 +32,7 @@ from postfleet_operator.probing import Endpoint, Prober
 from postfleet_operator.reachability import Reach, judge
 from postfleet_operator.reasons import EventReason, EventType, Reason
 from postfleet_operator.rivals import doubles
+from postfleet_operator.rounds import always, go_round
 from postfleet_operator.spec import SendingNode
 from postfleet_operator.spec.node import Tls
 from postfleet_operator.stores import Connect
@@ -105,16 +106,19 @@ class Keeper:
         self._credential_problems: dict[str, Problem] = {}
 
     def run(
-        self, stop: threading.Event, timed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext
+        self,
+        stop: threading.Event,
+        timed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
+        leads: Callable[[], bool] = always,
     ) -> None:
-        """Tick until `stop` is set, each time within a `timed()`; `wake` ends the wait between two ticks."""
-        while not stop.is_set():
-            with timed():
-                seconds = self.tick(self._clock())
-            self._woken.wait(seconds)
-            self._woken.clear()
+        """Tick until `stop` is set while this replica leads; see `rounds`."""
+        go_round(self, stop, self._woken, timed, leads)
         self._ledger.close()
         self._prober.close()
+
+    def look(self) -> float:
+        """Tick now."""
+        return self.tick(self._clock())
 
     def wake(self) -> None:
         """Something changed, or it is time to stop: look now."""

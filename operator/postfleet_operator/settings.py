@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -20,6 +22,30 @@ class Settings(BaseSettings):
         "postfleet-connections",
         description="Secret in a pool's namespace with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL for workers.",
     )
+
+    namespaces: str = Field("", description="Namespaces to look after, separated by commas; empty for all of them.")
+    leader_election: bool = Field(
+        True, description="Whether replicas of the operator agree, by a Lease, on which of them acts."
+    )
+    lease_name: str = Field("postfleet-operator", description="Name of that Lease.")
+    lease_namespace: str = Field(
+        "", description="Its namespace; by default the pod's own, outside of a cluster `default`."
+    )
+    relist_seconds: float = Field(
+        60.0, ge=5, description="How often what was heard from the API server is compared with whole lists."
+    )
+    health_host: str = Field("127.0.0.1", description="Address of /healthz, /readyz and /metrics.")
+    health_port: int = Field(8080, ge=0, le=65535, description="Their port; 0 takes a free one.")
+
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`json`, `console`, or `auto`: JSON unless on a terminal."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least severe level logged.")
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """`namespaces` as a list; empty for all."""
+        return tuple(filter(None, (name.strip() for name in self.namespaces.split(","))))
 
     @property
     def render(self) -> RenderSettings:

@@ -1,0 +1,211 @@
+"""The Kubernetes API as the operator uses it: JSON in, JSON out, short timeouts, typed errors.
+
+Authentication, TLS and pooling are the `kubernetes` client's. Its generated models are not used: they cost more time
+and memory than hundreds of pools leave, and drop fields that they do not know.
+
+Every write asks `may_write` first, in the moment before it is sent: a replica of the operator that has lost its
+leadership must not write any more, however long it was stopped in between.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+import urllib3
+from kubernetes.client import ApiClient, ApiException, Configuration
+from kubernetes.config import ConfigException
+
+from postfleet_operator.errors import ClusterUnavailable, InputError, NotFound, Rejected
+
+CONNECT_SECONDS = 2.0
+READ_SECONDS = 10.0
+PAGE = 500
+
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+PLAIN = "application/json"
+
+# How many connections the loops, the events and kopf's cache may use at a time.
+CONNECTIONS = 16
+
+Told = Callable[[str, str, int | None], None]
+
+
+def configuration(kubeconfig: Path | None = None) -> Configuration:
+    """How to reach the API: a kubeconfig that is named or in its usual place, else the pod's service account.
+
+    Raises:
+        InputError: neither is there.
+    """
+    found = Configuration()
+    try:
+        if kubeconfig is None:
+            try:
+                kubernetes.config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+            except ConfigException:
+                kubernetes.config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
+        else:
+            kubernetes.config.load_kube_config(  # type: ignore[no-untyped-call]
+                str(kubeconfig), client_configuration=found
+            )
+    except (ConfigException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"no cluster: {reason}; run in a pod, or set KUBECONFIG to a kubeconfig file") from None
+    found.connection_pool_maxsize = CONNECTIONS
+    found.retries = False  # who asked knows better what to do about a failure
+    return found
+
+
+def anybody() -> None:
+    """`may_write` of a client that needs no leadership."""
+
+
+class Api:
+    """One API server.
+
+    Args:
+        configuration: how to reach it.
+        may_write: raises NotLeader when nothing may be written.
+        told: told verb, resource and status code (None without an answer) of every call.
+    """
+
+    def __init__(
+        self, configuration: Configuration, may_write: Callable[[], None] = anybody, told: Told | None = None
+    ) -> None:
+        self._client = ApiClient(configuration)
+        self._may_write = may_write
+        self._told = told
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Read one object.
+
+        Raises:
+            NotFound: it is not there.
+            Rejected: the server refuses.
+            ClusterUnavailable: the server does not answer, or is not able to.
+        """
+        return self._call("GET", path)
+
+    def list(self, path: str, selector: str, take: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Read every object of a collection, page by page; `take` gets each. Returns the list without its items.
+
+        Raises:
+            Rejected: the server refuses.
+            ClusterUnavailable: the server does not answer, or is not able to.
+        """
+        token, first = "", None
+        while True:
+            query = {"limit": str(PAGE), "labelSelector": selector, "continue": token}
+            page = self._call("GET", path, {key: value for key, value in query.items() if value}, verb="LIST")
+            for item in page.pop("items", []):
+                take(item)
+            first = first or page
+            token = page.get("metadata", {}).get("continue") or ""
+            if not token:
+                return first
+
+    def apply(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """Server-side apply; conflicts are won. Raises like `get`, and NotLeader."""
+        return self._write("PATCH", path, {"fieldManager": manager, "force": "true"}, body, APPLY)
+
+    def merge(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """JSON merge patch. Raises like `get`, and NotLeader."""
+        return self._write("PATCH", path, {"fieldManager": manager}, body, MERGE)
+
+    def create(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """Create an object. Raises like `get`, and NotLeader."""
+        return self._write("POST", path, {"fieldManager": manager}, body, PLAIN)
+
+    def replace(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
+        """Replace an object, whose resourceVersion must be the present one. Raises like `get`, and NotLeader."""
+        return self._write("PUT", path, {"fieldManager": manager}, body, PLAIN)
+
+    def delete(self, path: str) -> None:
+        """Delete an object, and in the background what it owns; one that is gone already is fine."""
+        try:
+            self._write("DELETE", path, {"propagationPolicy": "Background"}, {}, PLAIN)
+        except NotFound:
+            return
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._client.rest_client.close()
+
+    def _write(
+        self, method: str, path: str, query: Mapping[str, str], body: Mapping[str, Any], kind: str
+    ) -> dict[str, Any]:
+        self._may_write()
+        return self._call(method, path, query, body, kind)
+
+    def _call(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        kind: str = PLAIN,
+        verb: str = "",
+    ) -> dict[str, Any]:
+        status: int | None = None
+        try:
+            request = self._client.param_serialize(
+                method,
+                path,
+                query_params=list((query or {}).items()),
+                header_params={"Accept": PLAIN, "Content-Type": kind},
+                body=None if body is None else dict(body),
+                auth_settings=["BearerToken"],
+            )
+            answer = self._client.call_api(*request, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
+            status, content = answer.status, answer.read()  # type: ignore[no-untyped-call]
+        except ApiException as error:
+            status, content = error.status, (error.body or error.reason or "")
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ClusterUnavailable(f"the API server: {_words(error)}") from error
+        finally:
+            if self._told is not None:
+                self._told(verb or method, _resource(path), status)
+        text = content.decode(errors="replace") if isinstance(content, bytes) else str(content)
+        if status is not None and 200 <= status < 300:
+            return _json(text)
+        raise _failure(status or 0, text, path)
+
+
+def _json(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ClusterUnavailable(f"the API server's answer is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise ClusterUnavailable(f"the API server's answer is no object: {text[:80]!r}")
+    return found
+
+
+def _failure(status: int, text: str, path: str) -> Exception:
+    try:
+        message = str(json.loads(text).get("message") or text)
+    except (ValueError, AttributeError):
+        message = text
+    message = " ".join(message.split())[:500] or f"status {status}"
+    if status == 404:
+        return NotFound(f"{path}: {message}")
+    if status in (401, 408, 409, 410, 429) or status >= 500 or status == 0:
+        return ClusterUnavailable(f"the API server: {status} {message}")
+    return Rejected(message)
+
+
+def _resource(path: str) -> str:
+    """`deployments` of `/apis/apps/v1/namespaces/n/deployments/d/scale`; for metrics, so without any names."""
+    parts = path.strip("/").split("/")
+    rest = parts[2 if parts[0] == "api" else 3 :]
+    if rest[:1] == ["namespaces"] and len(rest) > 2:
+        rest = rest[2:]
+    return "/".join([rest[0], *rest[2:3]]) if rest else ""
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
