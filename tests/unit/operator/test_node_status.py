@@ -1,0 +1,112 @@
+"""The status of a node, what is worth writing of it, and which Events it calls for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from postfleet_operator.cluster import Workload
+from postfleet_operator.conditions import Facts, Problem
+from postfleet_operator.memory_cluster import MemoryCluster
+from postfleet_operator.node_conditions import NodeFacts
+from postfleet_operator.node_reporting import EVENT_SECONDS, NodeReport, report
+from postfleet_operator.node_status import NUMBERS_SECONDS, compose, worth_writing
+from postfleet_operator.reachability import Reach
+from postfleet_operator.reasons import DecisionReason, Reason
+from postfleet_operator.scaling.values import Bottleneck, Decision
+from postfleet_operator.spec import parse_node
+from unit.operator.building import node_manifest
+
+NODE = parse_node(node_manifest(limits={"perDay": 100}))
+FACTS = NodeFacts(1, NODE.spec, mirrored=True, reach=Reach(True, Reason.MAIL_TAKEN, "it took mail"), accepted=40)
+SILENT = Reach(False, Reason.NO_ANSWER, "it is silent")
+
+
+def decision(after: int = 2, before: int = 0) -> Decision:
+    return Decision(5.0, before, after, after, DecisionReason.BACKLOG, "why", {"startupSeconds": 3.0})
+
+
+def test_a_status_tells_what_the_day_has_left() -> None:
+    status = compose(FACTS, {}, 0.0)
+    assert status["phase"] == "Active"
+    assert (status["acceptedToday"], status["capToday"], status["remainingToday"]) == (40, 100, 60)
+    assert compose(replace(FACTS, accepted=130), status, 0.0)["remainingToday"] == 0
+    assert "workers" not in status
+
+
+def test_a_number_that_is_not_known_stays_and_a_cap_that_is_gone_goes() -> None:
+    status = compose(replace(FACTS, accepted=None), compose(FACTS, {}, 0.0), 0.0)
+    assert (status["acceptedToday"], status["remainingToday"]) == (40, 60)
+    unlimited = compose(replace(FACTS, spec=parse_node(node_manifest()).spec), status, 0.0)
+    assert unlimited["acceptedToday"] == 40
+    assert not {"capToday", "remainingToday"} & unlimited.keys()
+
+
+def test_a_dedicated_node_tells_of_its_workers_until_it_is_shared_again() -> None:
+    workload = Workload(exists=True, replicas=2, ready=1, present=2)
+    facts = replace(FACTS, workers=Facts(1, workload=workload, decision=decision()), deployment="email-acme-1")
+    own = compose(facts, {}, 0.0)["workers"]
+    assert own["lastDecision"]["inputs"] == {"startupSeconds": 3.0}
+    del own["lastDecision"]
+    assert own == {
+        "deployment": "email-acme-1", "desiredReplicas": 2, "replicas": 2, "readyReplicas": 1, "bottleneck": "None",
+    }  # fmt: skip
+    before = compose(facts, {}, 0.0)
+    later = replace(facts, workers=Facts(1, workload=workload, decision=decision(2, 2)))
+    assert compose(later, before, 9.0)["workers"]["lastDecision"] == before["workers"]["lastDecision"]
+    assert "workers" not in compose(FACTS, before, 9.0)
+
+
+@pytest.mark.parametrize(
+    ("change", "at_once"),
+    [
+        pytest.param({"accepted": 41}, False, id="a number"),
+        pytest.param({"reach": Reach(True, Reason.MAIL_TAKEN, "again")}, False, id="a wording"),
+        pytest.param({"reach": SILENT}, True, id="a condition"),
+        pytest.param({"generation": 2}, True, id="a generation"),
+        pytest.param({"deployment": "email-acme-1"}, True, id="workers"),
+    ],
+)
+def test_what_matters_is_written_at_once_and_numbers_now_and_then(change: dict[str, Any], at_once: bool) -> None:
+    written = compose(FACTS, {}, 0.0)
+    status = compose(replace(FACTS, **change), written, 0.0)
+    assert worth_writing(written, status, 1.0) is at_once
+    assert worth_writing(written, status, NUMBERS_SECONDS)
+    assert not worth_writing(written, written, NUMBERS_SECONDS)
+
+
+def test_a_bottleneck_alone_is_a_number_too() -> None:
+    facts = replace(FACTS, workers=Facts(1, decision=decision(2, 2)), deployment="email-acme-1")
+    written = compose(facts, {}, 0.0)
+    busier = replace(decision(2, 2), bottleneck=Bottleneck.WORKERS)
+    assert not worth_writing(written, compose(replace(facts, workers=Facts(1, decision=busier)), written, 0.0), 1.0)
+
+
+def test_events_are_told_when_a_condition_turns_and_of_a_flapping_one_rarely() -> None:
+    cluster, last = MemoryCluster(), NodeReport()
+    bad = replace(FACTS, reach=SILENT)
+
+    def look(facts: NodeFacts, now: float) -> list[str]:
+        known = len(cluster.events)
+        report(cluster, NODE, facts, last, now)
+        return [event.reason.value for event in cluster.events[known:]]
+
+    assert look(FACTS, 0.0) == []
+    assert look(bad, 1.0) == ["Unreachable"]
+    assert look(bad, 2.0) == []
+    assert look(FACTS, 3.0) == ["NodeReady"]
+    assert look(bad, 4.0) == []
+    assert look(FACTS, 5.0) == []
+    assert look(bad, EVENT_SECONDS + 4.0) == ["Unreachable"]
+
+
+def test_a_restarted_operator_does_not_repeat_what_it_had_said() -> None:
+    cluster = MemoryCluster()
+    bad = replace(FACTS, pool=Problem(Reason.POOL_MISSING, "no pool"))
+    report(cluster, NODE, bad, NodeReport(), 0.0)
+    again = replace(NODE, status=cluster.status("default/acme-1", "SendingNode"))
+    report(cluster, again, bad, NodeReport(), 60.0)
+    assert [event.reason.value for event in cluster.events] == ["PoolMissing"]
+    assert [call for call, _ in cluster.calls] == ["patch_status"]
