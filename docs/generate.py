@@ -1,4 +1,6 @@
-"""Writes docs/settings.md and docs/cli.md from the code, so that they cannot lie: `python docs/generate.py`.
+"""Writes settings.md, cli.md and resources.md from the code and the CRDs, so that they cannot lie.
+
+Run it with `python docs/generate.py`.
 
 `tests/contract/test_docs.py` holds that the files are what this program would write.
 """
@@ -6,16 +8,19 @@
 from __future__ import annotations
 
 import inspect
+import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from pydantic_settings import BaseSettings
 
 import postfleet_local.cli
 import postfleet_operator.cli
+import postfleet_operator.definitions
 import postfleet_operator.settings
 import postfleet_workers.cli
 import postfleet_workers.settings
@@ -70,11 +75,125 @@ Results go to stdout, everything else to stderr. Commands that show something ta
 | 2 | bad input: an option, a file, a manifest, a setting |
 | 130 | interrupted |
 """
+RESOURCES_HEAD = """\
+# Resources
+
+Two kinds, group `postfleet.io`, version `v1alpha1`, namespaced: [JobPool](#jobpool), short `jp`, and
+[SendingNode](#sendingnode), short `sn`. `kubectl explain jobpool.spec.autoscaling` shows the same in a terminal.
+
+- `postfleet-operator crds | kubectl apply --server-side -f -` installs them, `postfleet-operator check -f FILE` checks
+  manifests without a cluster and tells every problem with its line.
+- The API server fills in the defaults and refuses what breaks a rule, with the sentence that stands here.
+- `[]` after a name is an entry of a list, `.*` a value of a mapping. A field without a default may be left out unless
+  it is required.
+"""
 
 
 def pages() -> dict[str, str]:
     """The generated files by name."""
-    return {"settings.md": settings_page(), "cli.md": cli_page()}
+    return {"settings.md": settings_page(), "cli.md": cli_page(), "resources.md": resources_page()}
+
+
+def resources_page() -> str:
+    """Every field of every resource, and every rule."""
+    parts = [NOTE, "", RESOURCES_HEAD]
+    for crd in yaml.safe_load_all(postfleet_operator.definitions.text()):
+        [version] = crd["spec"]["versions"]
+        schema = version["schema"]["openAPIV3Schema"]
+        parts += [f"## {crd['spec']['names']['kind']}", "", _sentence(schema), "", *_rules(schema, "")]
+        for name in ("spec", "status"):
+            for title, node in _sections(name, schema["properties"][name]):
+                parts += [f"### {title}", "", _sentence(node), "", *_rules(node, title)]
+                parts += ["| field | value | default | meaning |", "|---|---|---|---|"]
+                parts += [_row(*cells) for cells in _fields(node, title)]
+                parts.append("")
+    return "\n".join(parts)
+
+
+Schema = dict[str, Any]
+
+
+def _sections(path: str, node: Schema) -> Iterator[tuple[str, Schema]]:
+    """A resource's part and, as sections of their own, the parts of its spec that have fields."""
+    yield path, node
+    if path == "spec":
+        for name, child in node["properties"].items():
+            if "properties" in child:
+                yield f"{path}.{name}", child
+
+
+def _fields(node: Schema, title: str) -> Iterator[Sequence[str]]:
+    """The rows of a section; what is a section of its own gets a link."""
+    for name, child in node["properties"].items():
+        path = f"{title}.{name}"
+        if title == "spec" and "properties" in child:
+            yield f"[`{path}`](#{path.replace('.', '').lower()})", "fields", _given(node, name, child), _sentence(child)
+        else:
+            yield from _rows(node, name, child, path)
+
+
+def _rows(parent: Schema, name: str, node: Schema, path: str) -> Iterator[Sequence[str]]:
+    yield f"`{path}`", _bounded(node), _given(parent, name, node), " ".join([_sentence(node), *_messages(node)])
+    inner = node
+    while "items" in inner or "additionalProperties" in inner:
+        path += "[]" if "items" in inner else ".*"
+        inner = inner.get("items") or inner["additionalProperties"]
+        if "properties" not in inner:
+            yield f"`{path}`", _bounded(inner), "", " ".join([_sentence(inner), *_messages(inner)])
+    for field, child in inner.get("properties", {}).items():
+        yield from _rows(inner, field, child, f"{path}.{field}")
+
+
+def _sentence(node: Schema) -> str:
+    return str(node["description"])
+
+
+def _messages(node: Schema) -> Iterator[str]:
+    """The rules of a field and of the entries of its list."""
+    for rule in (*node.get("x-kubernetes-validations", ()), *node.get("items", {}).get("x-kubernetes-validations", ())):
+        yield f"Rule: {rule['message']}."
+
+
+def _rules(node: Schema, title: str) -> Iterator[str]:
+    """The rules of a section, as a list."""
+    rules = node.get("x-kubernetes-validations", ())
+    for rule in rules:
+        place = f"`{title}{rule['fieldPath']}`: " if "fieldPath" in rule else ""
+        yield f"- Rule: {place}{rule['message']}."
+    if rules:
+        yield ""
+
+
+def _given(parent: Schema, name: str, node: Schema) -> str:
+    if name in parent.get("required", ()):
+        return "required"
+    if "default" not in node or node["default"] in ({}, []) or "properties" in node:
+        return ""
+    return f"`{json.dumps(node['default'])}`".replace('"', "") if node["default"] != "" else "empty"
+
+
+def _bounded(node: Schema) -> str:
+    """What may be given, from a field's structural schema."""
+    if node.get("x-kubernetes-int-or-string"):
+        return "quantity"
+    if "enum" in node:
+        return " or ".join(f"`{value}`" for value in node["enum"])
+    match node["type"]:
+        case "array":
+            least = f"{node['minItems']} to " if "minItems" in node else "up to "
+            return f"list, {least}{node['maxItems']:,}" if "maxItems" in node else "list"
+        case "object":
+            return f"mapping, up to {node['maxProperties']}" if "maxProperties" in node else "fields"
+        case "integer" if "minimum" in node and "maximum" in node:
+            return f"{node['minimum']:,} to {node['maximum']:,}"
+        case "integer" | "number":
+            return "whole number" if node["type"] == "integer" else "number"
+        case "boolean":
+            return "true or false"
+        case _ if node.get("format") == "date-time":
+            return "time"
+        case _:
+            return f"text, up to {node['maxLength']:,}" if "maxLength" in node else "text"
 
 
 def settings_page() -> str:
@@ -122,7 +241,8 @@ def _value(schema: dict[str, Any]) -> str:
         return " or ".join(_value(choice) for choice in schema["anyOf"] if choice.get("type") != "null")
     if "pattern" in schema and (choices := re.fullmatch(r"\^\(([\w|]+)\)\$", schema["pattern"])):
         return " or ".join(f"`{choice}`" for choice in choices[1].split("|"))
-    word = {"integer": "whole number", "number": "number", "string": "text"}[schema["type"]]
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
+    word = words[schema["type"]]
     word = "path" if schema.get("format") == "path" else word
     signs = {"exclusiveMinimum": "> ", "minimum": "≥ ", "exclusiveMaximum": "< ", "maximum": "≤ "}
     bounds = [f"{sign}{schema[key]:g}" for key, sign in signs.items() if key in schema]

@@ -52,7 +52,7 @@ def generate() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings.md", "cli.md"])
+@pytest.mark.parametrize("name", ["settings.md", "cli.md", "resources.md"])
 def test_generated_pages_are_what_the_code_says(name: str) -> None:
     assert (ROOT / "docs" / name).read_text(encoding="utf-8") == generate().pages()[name], "run python docs/generate.py"
 
@@ -149,7 +149,7 @@ def shown_commands(page: Path) -> Iterator[list[str]]:
     programs = {name for name, _ in generate().PROGRAMS}
     blocks = [body for language, body in FENCE.findall(page.read_text(encoding="utf-8")) if language == "sh"]
     # Generated pages repeat help texts and usage lines, which are no command lines.
-    inline = [] if page.name in {"cli.md", "settings.md"} else codes(page)
+    inline = [] if page.name in {"cli.md", "settings.md", "resources.md"} else codes(page)
     for line in [line for block in blocks for line in block.splitlines()] + inline:
         if not any(program in line for program in programs):
             continue
