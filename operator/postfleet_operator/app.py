@@ -140,8 +140,8 @@ class App:
             stop.wait()
         log.info("stopped")
 
-    def live(self) -> str:
-        """What is wrong so that only a new start helps; empty when nothing is."""
+    def live(self) -> str | None:
+        """What is wrong so that only a new start helps; None when nothing is."""
         dead = [name for name, thread in self._threads.items() if not thread.is_alive()]
         if dead:
             return f"threads ended: {', '.join(dead)}"
@@ -154,11 +154,11 @@ class App:
             stuck = [name for name, at in loops.items() if clock.now() - at > STUCK_SECONDS]
             if stuck and clock.monotonic() - self._led_since() > STUCK_SECONDS:
                 return f"loops are stuck: {', '.join(stuck)}"
-        return ""
+        return None
 
-    def ready(self) -> str:
-        """What is missing; empty when it does its work or stands by to."""
-        return "" if self._cache.synced() and self._threads else "the API server was not listed yet"
+    def ready(self) -> str | None:
+        """What is missing; None when it does its work or stands by to."""
+        return None if self._cache.synced() and self._threads else "the API server was not listed yet"
 
     def _led_since(self) -> float:
         return self._leads.since if isinstance(self._leads, Leadership) else float("-inf")

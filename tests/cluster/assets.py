@@ -43,7 +43,9 @@ def folder() -> Path:
         return Path(given)
     go = shutil.which("go")
     if go is None:
-        raise AssetsError("the cluster tests need Go (https://go.dev/dl), or KUBEBUILDER_ASSETS with " + " ".join(PACKAGES))
+        raise AssetsError(
+            "the cluster tests need Go (https://go.dev/dl), or KUBEBUILDER_ASSETS with " + " ".join(PACKAGES)
+        )
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "postfleet" / "cluster-assets"
     target = cache / _fingerprint(go)
     cache.mkdir(parents=True, exist_ok=True)
@@ -71,9 +73,7 @@ def _build(go: str, target: Path) -> None:
     version = _kubernetes_version()
     major, minor, _ = version.removeprefix("v").split(".")
     stamps = {"gitVersion": version, "gitMajor": major, "gitMinor": minor, "gitTreeState": "clean"}
-    flags = " ".join(
-        ["-s -w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamps.items())]
-    )
+    flags = " ".join(["-s -w", *(f"-X k8s.io/component-base/version.{name}={value}" for name, value in stamps.items())])
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         for number, (name, package) in enumerate(PACKAGES.items(), 1):
             print(f"building {name} ({number} of {len(PACKAGES)})", file=sys.stderr, flush=True)

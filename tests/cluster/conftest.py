@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
+import redis
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from assets import AssetsError, folder
+from cluster_worlds import World
 from servers import ControlPlane
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -44,3 +47,17 @@ def namespace(plane: ControlPlane) -> Iterator[str]:
     plane.kubectl("create", "namespace", name)
     yield name
     plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def world(
+    plane: ControlPlane,
+    namespace: str,
+    redis_client: redis.Redis,
+    redis_url: str,
+    database_url: str,
+    tmp_path: Path,
+) -> Iterator[World]:
+    """The test's own namespace, Redis, database and operators."""
+    with ExitStack() as exits:
+        yield World(plane, namespace, redis_client, redis_url, database_url, tmp_path, exits)

@@ -15,7 +15,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,13 +43,19 @@ class Program:
     name: str
     command: Sequence[str]
     log: Path
+    env: Mapping[str, str] | None = None
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it; readiness is the caller's business."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                self.command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, preexec_fn=_die_with_parent
+                self.command,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env=self.env,
+                preexec_fn=_die_with_parent,
             )
 
     def alive(self) -> bool:
@@ -192,9 +198,7 @@ class ControlPlane:
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "suite",
-            "contexts": [
-                {"name": "suite", "context": {"cluster": "suite", "user": "admin", "namespace": namespace}}
-            ],
+            "contexts": [{"name": "suite", "context": {"cluster": "suite", "user": "admin", "namespace": namespace}}],
             "clusters": [
                 {
                     "name": "suite",
@@ -243,9 +247,7 @@ class ControlPlane:
         authority.cert_pem.write_to_path(str(self.directory / "ca.pem"))
         certificates = {
             "server": authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc"),
-            "admin": authority.issue_cert(
-                "admin", common_name="admin", organization_name="system:masters"
-            ),
+            "admin": authority.issue_cert("admin", common_name="admin", organization_name="system:masters"),
         }
         for name, certificate in certificates.items():
             (self.directory / f"{name}.pem").write_bytes(b"".join(p.bytes() for p in certificate.cert_chain_pems))
