@@ -7,7 +7,7 @@ words in both places.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -332,28 +332,27 @@ class PoolSpec(Model):
     pod_template: PodTemplate = PodTemplate()
 
     @model_validator(mode="after")
-    def _targets_name_queues(self) -> Self:
+    def _fits_together(self) -> Self:
+        if found := [*self._unknown_queues(), *self._short_grace()]:
+            raise PlacedError(*found)
+        return self
+
+    def _unknown_queues(self) -> Iterator[tuple[tuple[str, ...], str]]:
         shadow = self.autoscaling.shadow
         targets: list[tuple[Target | None, tuple[str, ...], str]] = [
             (self.autoscaling.target, ("autoscaling", "target", "queues"), TARGET_QUEUES_KNOWN),
             (shadow and shadow.target, ("autoscaling", "shadow", "target", "queues"), SHADOW_QUEUES_KNOWN),
         ]
-        found = [
-            (place, f"{', '.join(strangers)}: {message}")
-            for target, place, message in targets
-            if target and (strangers := [queue.name for queue in target.queues if queue.name not in self.queues])
-        ]
-        if found:
-            raise PlacedError(*found)
-        return self
+        for target, place, message in targets:
+            strangers = [queue.name for queue in target.queues if queue.name not in self.queues] if target else []
+            if strangers:
+                yield place, f"{', '.join(strangers)}: {message}"
 
-    @model_validator(mode="after")
-    def _grace_outlasts_the_timeout(self) -> Self:
+    def _short_grace(self) -> Iterator[tuple[tuple[str, ...], str]]:
         given, least = self.pod_template.grace_seconds, self.worker.shutdown_timeout_seconds + GRACE_MARGIN_SECONDS
         if given is not None and given < least:
             place = ("podTemplate", "spec", "terminationGracePeriodSeconds")
-            raise PlacedError((place, f"{given} is less than {least}: {GRACE_TOO_SHORT}"))
-        return self
+            yield place, f"{given} is less than {least}: {GRACE_TOO_SHORT}"
 
     def shadow_spec(self) -> PoolSpec | None:
         """The same pool under its shadow's policy; None without one."""
