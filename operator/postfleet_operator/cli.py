@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from postfleet_operator import definitions
+from postfleet_operator.coherence import warnings
 from postfleet_operator.commands.run import run
 from postfleet_operator.errors import InputError, OperatorError
 from postfleet_operator.manifests import load
@@ -37,9 +38,12 @@ def print_crds() -> None:
     help="Manifests to check; a folder stands for the manifests in it. May be given several times.",
 )
 def check(paths: tuple[Path, ...]) -> None:
-    """Check manifests of JobPools, SendingNodes and Secrets without a cluster."""
+    """Check manifests of JobPools, SendingNodes and Secrets without a cluster.
+
+    What is wrong ends with exit code 2; what does not fit together, such as a queue in two pools, is a warning.
+    """
     found = load(paths)
-    for line in found.skipped:
+    for line in (*found.skipped, *warnings(found)):
         click.echo(line, err=True)
     count = len(found.pools) + len(found.nodes) + len(found.secrets)
     click.echo(f"{count} manifest{'' if count == 1 else 's'} ok")

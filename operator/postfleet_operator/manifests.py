@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,12 @@ class Manifests:
     nodes: tuple[SendingNode, ...] = ()
     secrets: tuple[Secret, ...] = ()
     skipped: tuple[str, ...] = ()
+    documents: Mapping[str, Document] = field(default_factory=dict, repr=False, compare=False)
+
+    def place(self, resource: JobPool | SendingNode, path: str) -> str:
+        """`FILE:LINE` of a resource's field, such as `spec.queues[0]`."""
+        title = _title(resource)
+        return self.documents[_key(resource)].place_of(f"{title}: {path}: ")
 
     def secret(self, namespace: str, name: str) -> Secret | None:
         """The Secret of that name, if it was given."""
@@ -57,18 +63,18 @@ def load(paths: Sequence[Path]) -> Manifests:
     problems: list[str] = []
     skipped: list[str] = []
     found: list[JobPool | SendingNode | Secret] = []
-    places: dict[tuple[type, str, str], str] = {}
+    places: dict[str, Document] = {}
     for document in _documents(paths, problems, skipped):
         try:
             value = _read(document.value)
         except InvalidManifest as error:
             problems += [f"{document.place_of(line)}: {line}" for line in error.problems]
             continue
-        identity = (type(value), *_identity(value))
-        if identity in places:
-            problems.append(f"{document.place}: {_title(value)} was already given in {places[identity]}")
+        key = _key(value)
+        if key in places:
+            problems.append(f"{document.place}: {_title(value)} was already given in {places[key].place}")
             continue
-        places[identity] = document.place
+        places[key] = document
         found.append(value)
     if problems:
         raise InvalidManifest(problems)
@@ -77,6 +83,7 @@ def load(paths: Sequence[Path]) -> Manifests:
         nodes=tuple(value for value in found if isinstance(value, SendingNode)),
         secrets=tuple(value for value in found if isinstance(value, Secret)),
         skipped=tuple(skipped),
+        documents=places,
     )
 
 
@@ -153,19 +160,19 @@ def parse_secret(manifest: Mapping[str, Any]) -> Secret:
     if not isinstance(name, str) or not name:
         problems.append(f"{title}: metadata.name: is missing, give the resource a name")
     content: dict[str, str] = {}
-    for field, decode in (("data", _decoded), ("stringData", str)):
-        values = manifest.get(field) or {}
+    for part, decode in (("data", _decoded), ("stringData", str)):
+        values = manifest.get(part) or {}
         if not isinstance(values, Mapping):
-            problems.append(f"{title}: {field}: must be a mapping of keys to text")
+            problems.append(f"{title}: {part}: must be a mapping of keys to text")
             continue
         for key, value in values.items():
             if not isinstance(value, str):
-                problems.append(f"{title}: {field}.{key}: must be text (quote it)")
+                problems.append(f"{title}: {part}.{key}: must be text (quote it)")
                 continue
             try:
                 content[str(key)] = decode(value)
             except ValueError:
-                problems.append(f"{title}: {field}.{key}: is not base64 of UTF-8 text; plain text goes into stringData")
+                problems.append(f"{title}: {part}.{key}: is not base64 of UTF-8 text; plain text goes into stringData")
     known = {"apiVersion", "kind", "metadata", "type", "immutable", "data", "stringData"}
     problems += [f"{title}: {key}: unknown field, give data or stringData" for key in manifest if key not in known]
     if problems:
@@ -180,10 +187,10 @@ def _decoded(value: str) -> str:
         raise ValueError("not base64") from error
 
 
-def _identity(value: JobPool | SendingNode | Secret) -> tuple[str, str]:
-    if isinstance(value, Secret):
-        return value.namespace, value.name
-    return value.metadata.namespace, value.metadata.name
+def _key(value: JobPool | SendingNode | Secret) -> str:
+    """What tells two resources apart: `JobPool default/email`."""
+    namespace = value.namespace if isinstance(value, Secret) else value.metadata.namespace
+    return f"{type(value).__name__} {namespace}/{value.name}"
 
 
 def _title(value: JobPool | SendingNode | Secret) -> str:

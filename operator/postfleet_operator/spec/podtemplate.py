@@ -157,9 +157,9 @@ def _repeated(template: PodTemplate) -> Iterator[Found]:
     for field, containers in (("containers", pod.containers or ()), ("initContainers", pod.init_containers or ())):
         lists.append((("spec", field), [container.name for container in containers]))
         for number, container in enumerate(containers):
-            place = ("spec", field, number)
-            lists.append(((*place, "env"), [variable.name for variable in container.env or ()]))
-            lists.append(((*place, "volumeMounts"), [mount.mount_path for mount in container.volume_mounts or ()]))
+            inner = ("spec", field, number)
+            lists.append(((*inner, "env"), [variable.name for variable in container.env or ()]))
+            lists.append(((*inner, "volumeMounts"), [mount.mount_path for mount in container.volume_mounts or ()]))
     for place, keys in lists:
         if twice := sorted({key for key in keys if keys.count(key) > 1}):
             yield place, f"{', '.join(twice)} {ENTRIES_UNIQUE}"

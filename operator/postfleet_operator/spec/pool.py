@@ -341,7 +341,7 @@ class PoolSpec(Model):
         shadow = self.autoscaling.shadow
         targets: list[tuple[Target | None, tuple[str, ...], str]] = [
             (self.autoscaling.target, ("autoscaling", "target", "queues"), TARGET_QUEUES_KNOWN),
-            (shadow and shadow.target, ("autoscaling", "shadow", "target", "queues"), SHADOW_QUEUES_KNOWN),
+            (shadow.target if shadow else None, ("autoscaling", "shadow", "target", "queues"), SHADOW_QUEUES_KNOWN),
         ]
         for target, place, message in targets:
             strangers = [queue.name for queue in target.queues if queue.name not in self.queues] if target else []

@@ -1,0 +1,82 @@
+"""What manifests that are right one by one say together: a pool that nobody has, a queue in two pools. Pure.
+
+These are warnings: what is missing here may be in the cluster, and the operator says the same in conditions. Whoever
+keeps all manifests in one folder learns it before.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from postfleet_operator import rivals
+from postfleet_operator.manifests import Manifests
+from postfleet_operator.spec import JobPool, SendingNode
+from postfleet_operator.workerset import worker_sets
+
+Finding = tuple[JobPool | SendingNode, str, str]
+"""The resource, the path of its field, and what is wrong with it."""
+
+
+def warnings(manifests: Manifests) -> list[str]:
+    """One line each: `pool.yaml:13: warning: JobPool email: spec.queues: …`."""
+    found = [*_queues(manifests), *_pools(manifests), *_logins(manifests), *_names(manifests), *_rivals(manifests)]
+    return [
+        f"{manifests.place(resource, path)}: warning: {type(resource).__name__} {resource.name}: {path}: {problem}"
+        for resource, path, problem in found
+    ]
+
+
+def _queues(manifests: Manifests) -> Iterator[Finding]:
+    owners: dict[str, JobPool] = {}
+    for pool in manifests.pools:
+        for number, queue in enumerate(pool.spec.queues):
+            owner = owners.setdefault(queue, pool)
+            if owner is not pool:
+                problem = f"{queue} is a queue of JobPool {owner.key} too; the younger of the two does not scale on it"
+                yield pool, f"spec.queues[{number}]", problem
+
+
+def _pools(manifests: Manifests) -> Iterator[Finding]:
+    known = {pool.key for pool in manifests.pools}
+    for node in manifests.nodes if known else ():
+        reference = node.spec.workers.pool_ref
+        if reference and f"{node.metadata.namespace}/{reference.name}" not in known:
+            problem = f"there is no JobPool {reference.name} here, in namespace {node.metadata.namespace}"
+            yield node, "spec.workers.poolRef.name", problem
+
+
+def _logins(manifests: Manifests) -> Iterator[Finding]:
+    for node in manifests.nodes if manifests.secrets else ():
+        reference, namespace = node.spec.smtp.credentials_secret_ref, node.metadata.namespace
+        if reference is None:
+            continue
+        path, secret = "spec.smtp.credentialsSecretRef.name", manifests.secret(namespace, reference.name)
+        if secret is None:
+            yield node, path, f"there is no Secret {reference.name} here, in namespace {namespace}"
+        elif lacking := sorted({"username", "password"} - secret.data.keys(), reverse=True):
+            yield node, path, f"Secret {reference.name} lacks {' and '.join(lacking)}"
+
+
+def _names(manifests: Manifests) -> Iterator[Finding]:
+    sets = worker_sets(manifests.pools, manifests.nodes)
+    deployments = Counter((workers.namespace, workers.name) for workers in sets)
+    for workers in sets:
+        if workers.node is not None and deployments[workers.namespace, workers.name] > 1:
+            problem = f"the Deployment of its workers would be {workers.name}, and there is another of that name"
+            yield workers.node, "metadata.name", problem
+
+
+def _rivals(manifests: Manifests) -> Iterator[Finding]:
+    nodes = {node.key: node for node in manifests.nodes}
+    logins = {
+        node.key: secret.data["username"]
+        for node in manifests.nodes
+        if (reference := node.spec.smtp.credentials_secret_ref)
+        and (secret := manifests.secret(node.metadata.namespace, reference.name))
+        and "username" in secret.data
+    }
+    for key, problem in rivals.namesakes(nodes.values()).items():
+        yield nodes[key], "metadata.name", problem.message
+    for key, problem in rivals.doubles(nodes.values(), logins).items():
+        yield nodes[key], "spec.smtp", problem.message
