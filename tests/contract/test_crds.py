@@ -16,14 +16,18 @@ import yaml
 
 from postfleet_operator import definitions, reasons
 from postfleet_operator.cluster import Workload
-from postfleet_operator.conditions import Facts
-from postfleet_operator.conditions import compose as compose_conditions
+from postfleet_operator.conditions import Facts as PoolFacts
+from postfleet_operator.conditions import Problem
 from postfleet_operator.errors import InvalidManifest
+from postfleet_operator.node_conditions import NodeFacts, Phase
+from postfleet_operator.node_status import compose as compose_node
+from postfleet_operator.reachability import Reach
 from postfleet_operator.scaling.decide import decide, first_state
-from postfleet_operator.scaling.values import Bottleneck, Sample, Signal, Source
-from postfleet_operator.spec import API_VERSION, Mode, NodeSpec, PoolSpec, parse_node, parse_pool
+from postfleet_operator.scaling.shadow import step
+from postfleet_operator.scaling.values import Bottleneck, QueueLoad, Sample, Signal, Source
+from postfleet_operator.spec import API_VERSION, JobPool, Mode, NodeSpec, PoolSpec, parse_node, parse_pool
 from postfleet_operator.spec.model import Model
-from postfleet_operator.spec.node import Tls
+from postfleet_operator.spec.node import Placement, Tls
 from postfleet_operator.status import compose
 from refused import BROKEN, MINIMAL, manifest
 
@@ -340,17 +344,67 @@ def conforms(node: dict[str, Any], value: Any, path: str = "status") -> None:
                 assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", value), path
 
 
-@pytest.mark.parametrize("source", list(Source))
-def test_the_status_that_is_written_is_the_status_of_the_crd(source: Source) -> None:
-    pool = parse_pool(
-        {"apiVersion": API_VERSION, "kind": "JobPool", "metadata": {"name": "x"}, "spec": MINIMAL["JobPool"]}
+def pool_facts(source: Source) -> tuple[JobPool, PoolFacts]:
+    """A pool about which all is known, and its shadow's."""
+    autoscaling = {"shadow": {"target": {"backlogPerReplica": 10}}}
+    given = manifest("JobPool", {"spec": {**MINIMAL["JobPool"], "autoscaling": autoscaling}})
+    pool = parse_pool({**given, "metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}})
+    shadow_spec = pool.spec.shadow_spec()
+    assert shadow_spec is not None
+    signal = Signal(
+        source,
+        "why",
+        ready=12_000,
+        throttled=3,
+        throttled_by={"tenant a": 3},
+        oldest_seconds=1.6,
+        permitted_per_second=5.5,
+        queues=(QueueLoad("a", 12_000, 3.25, 1.6),),
     )
-    signal = Signal(source, "why", ready=12_000, throttled=3, throttled_by={"tenant a": 3}, oldest_seconds=1.6)
     sample = Sample(signal, replicas=2, ready=1, starting=1)
-    decision = decide(sample, pool.spec, first_state(2, 0.0), 5.0)
-    facts = Facts(1, pool.spec, Workload(True, 2, 1, 2), signal, decision)
-    conforms(schema("JobPool")["properties"]["status"], compose(pool, facts, 5.0))
-    conforms(schema("JobPool")["properties"]["status"]["properties"]["conditions"], compose_conditions(facts, [], 0.0))
+    state = first_state(2, 0.0, throughput_per_replica=38.2, startup_seconds=4.2, threads=64)
+    decision = decide(sample, pool.spec, state, 5.0)
+    facts = PoolFacts(
+        1,
+        pool.spec,
+        Workload(True, 2, 1, 2),
+        signal,
+        decision,
+        shadow=step(None, sample, shadow_spec, state, 5.0),
+        taken={"a": "default/older"},
+    )
+    return pool, facts
+
+
+@pytest.mark.parametrize("source", list(Source))
+def test_the_status_of_a_pool_that_is_written_is_the_status_of_the_crd(source: Source) -> None:
+    pool, facts = pool_facts(source)
+    status = compose(pool, facts, 5.0)
+    conforms(schema("JobPool")["properties"]["status"], status)
+    if source is Source.REDIS:
+        assert set(status) == schema("JobPool")["properties"]["status"]["properties"].keys()
+        assert {condition["type"] for condition in status["conditions"]} == set(reasons.ConditionType)
+
+
+def test_the_status_of_a_node_that_is_written_is_the_status_of_the_crd() -> None:
+    limited = {**MINIMAL["SendingNode"], "limits": {"perDay": 100}}
+    node = parse_node(manifest("SendingNode", {"spec": limited}))
+    problem = Problem(reasons.Reason.POOL_MISSING, "there is no such pool")
+    reach = Reach(False, reasons.Reason.NO_ANSWER, "it does not answer")
+    facts = NodeFacts(
+        1,
+        node.spec,
+        mirrored=True,
+        pool=problem,
+        reach=reach,
+        accepted=7,
+        workers=pool_facts(Source.REDIS)[1],
+        deployment="email-x",
+    )
+    status = compose_node(facts, {}, 5.0)
+    conforms(schema("SendingNode")["properties"]["status"], status)
+    assert set(status) == schema("SendingNode")["properties"]["status"]["properties"].keys()
+    assert {condition["type"] for condition in status["conditions"]} == set(reasons.NodeConditionType)
 
 
 def test_enums_are_the_code_s_own() -> None:
@@ -359,10 +413,13 @@ def test_enums_are_the_code_s_own() -> None:
     assert fields["JobPool.status.lastDecision.reason"]["enum"] == list(reasons.DecisionReason)
     assert fields["JobPool.status.lastDecision.inputs.source"]["enum"] == list(Source)
     assert fields["JobPool.status.recentDecisions[].reason"]["enum"] == list(reasons.DecisionReason)
-    assert set(reasons.ConditionType) <= set(fields["JobPool.status.conditions[].type"]["enum"])
+    assert set(fields["JobPool.status.conditions[].type"]["enum"]) == set(reasons.ConditionType)
     assert fields["JobPool.spec.mode"]["enum"] == list(Mode)
     node = dict(walk(schema("SendingNode"), "SendingNode"))
     assert node["SendingNode.spec.smtp.tls"]["enum"] == list(Tls)
+    assert node["SendingNode.spec.workers.placement"]["enum"] == list(Placement)
+    assert node["SendingNode.status.phase"]["enum"] == list(Phase)
+    assert node["SendingNode.status.conditions[].type"]["enum"] == list(reasons.NodeConditionType)
     assert node["SendingNode.status.workers.bottleneck"]["enum"] == list(Bottleneck)
 
 
