@@ -95,6 +95,7 @@ def _verdicts(facts: Facts) -> list[_Verdict]:
     if facts.workload is not None:
         verdicts.append(_progressing(facts.workload))
     if facts.spec is not None:
+        verdicts.append(_queues_exclusive(facts.taken))
         verdicts.append(_paused(facts.spec))
     if (active := _scaling_active(facts)) is not None:
         verdicts.append(active)
@@ -141,22 +142,62 @@ def _scaling_active(facts: Facts) -> _Verdict | None:
         return None
     if facts.spec.paused:
         return _Verdict(kind, False, Reason.PAUSED, "the pool is paused")
-    if facts.spec.mode is Mode.MANUAL:
-        return _Verdict(kind, False, Reason.MANUAL, f"mode is Manual: spec.replicas, {facts.spec.replicas}, is kept")
-    return _Verdict(kind, True, Reason.AUTO, "the number of workers follows the backlog")
+    match facts.spec.mode:
+        case Mode.MANUAL:
+            return _Verdict(
+                kind, False, Reason.MANUAL, f"mode is Manual: spec.replicas, {facts.spec.replicas}, is kept"
+            )
+        case Mode.RECOMMEND:
+            return _Verdict(kind, False, Reason.RECOMMEND, "mode is Recommend: what is decided is said and not done")
+        case Mode.EXTERNAL:
+            return _Verdict(kind, False, Reason.EXTERNAL, "mode is External: something else sets the number of workers")
+        case Mode.AUTO:
+            return _Verdict(kind, True, Reason.AUTO, "the number of workers follows the work")
 
 
 def _scaling_limited(decision: Decision, spec: PoolSpec) -> _Verdict:
+    """What keeps the number from what is needed, the hardest first."""
     kind = ConditionType.SCALING_LIMITED
-    if decision.clamped(DecisionReason.MAX_REPLICAS):
+    if clamp := decision.clamp(DecisionReason.UNSCHEDULABLE):
+        return _Verdict(kind, True, Reason.UNSCHEDULABLE, clamp.why)
+    if clamp := decision.clamp(DecisionReason.MAX_REPLICAS):
         ceiling = spec.autoscaling.max_replicas
-        return _Verdict(
-            kind, True, Reason.MAX_REPLICAS, f"{decision.needed} workers are needed, maxReplicas is {ceiling}"
-        )
+        return _Verdict(kind, True, Reason.MAX_REPLICAS, f"{clamp.before} workers are needed, maxReplicas is {ceiling}")
+    if clamp := decision.clamp(DecisionReason.THROTTLE):
+        return _Verdict(kind, True, Reason.THROTTLED, clamp.why)
+    if (slow := _slow_start(decision, spec)) is not None:
+        return _Verdict(kind, True, Reason.SLOW_START, slow)
     if decision.clamped(DecisionReason.MIN_REPLICAS):
         floor = spec.autoscaling.min_replicas
         return _Verdict(kind, True, Reason.MIN_REPLICAS, f"fewer workers would do, minReplicas is {floor}")
     return _Verdict(kind, False, Reason.WITHIN_BOUNDS, "the needed number lies within minReplicas and maxReplicas")
+
+
+def _slow_start(decision: Decision, spec: PoolSpec) -> str | None:
+    """A worker that takes longer to start than a job may wait is too late for whatever wakes it."""
+    targets = [latency for queue in spec.queues if (latency := spec.autoscaling.target.latency_for(queue)) is not None]
+    startup = decision.startup_seconds
+    if not targets or startup is None or startup <= min(targets) or spec.autoscaling.min_replicas > 0:
+        return None
+    return (
+        f"workers take {startup:.0f} s to start and jobs may wait for {min(targets)} s: "
+        "from zero the target cannot be kept, set minReplicas to 1 or more"
+    )
+
+
+def _queues_exclusive(taken: Mapping[str, str]) -> _Verdict:
+    kind = ConditionType.QUEUES_EXCLUSIVE
+    if not taken:
+        return _Verdict(kind, True, Reason.OWN_QUEUES, "no older pool has one of the queues")
+    return _Verdict(kind, False, Reason.QUEUE_TAKEN, taken_words(taken))
+
+
+def taken_words(taken: Mapping[str, str]) -> str:
+    """Which queues an older pool has, and what that means."""
+    whose = ", ".join(f"{queue} (JobPool {pool})" for queue, pool in sorted(taken.items()))
+    return (
+        f"an older pool has the same queue: {whose}; this one works on it and does not scale on it, name it in one pool"
+    )
 
 
 def _signal_healthy(signal: Signal) -> _Verdict:

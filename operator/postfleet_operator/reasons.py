@@ -16,6 +16,7 @@ class ConditionType(StrEnum):
     SCALING_ACTIVE = "ScalingActive"
     SCALING_LIMITED = "ScalingLimited"
     SIGNAL_HEALTHY = "SignalHealthy"
+    QUEUES_EXCLUSIVE = "QueuesExclusive"
     PAUSED = "Paused"
 
 
@@ -50,12 +51,20 @@ class Reason(StrEnum):
     WORKERS_STARTING = "WorkersStarting"
     # ScalingActive
     AUTO = "Auto"
+    RECOMMEND = "Recommend"
     MANUAL = "Manual"
+    EXTERNAL = "External"
     PAUSED = "Paused"
     # ScalingLimited
     WITHIN_BOUNDS = "WithinBounds"
     MIN_REPLICAS = "MinReplicas"
     MAX_REPLICAS = "MaxReplicas"
+    UNSCHEDULABLE = "Unschedulable"
+    THROTTLED = "Throttled"
+    SLOW_START = "SlowStart"
+    # QueuesExclusive
+    OWN_QUEUES = "OwnQueues"
+    QUEUE_TAKEN = "QueueTaken"
     # SignalHealthy
     FRESH_RECORD = "FreshRecord"
     COUNTED_IN_POSTGRESQL = "CountedInPostgreSQL"
@@ -136,6 +145,10 @@ class EventReason(StrEnum):
     SCALED_DOWN = "ScaledDown"
     SCALED_FROM_ZERO = "ScaledFromZero"
     SCALED_TO_ZERO = "ScaledToZero"
+    SCALING_HELD = "ScalingHeld"
+    LATENCY_MISSED = "LatencyMissed"
+    LATENCY_MET = "LatencyMet"
+    QUEUE_TAKEN = "QueueTaken"
     SIGNAL_LOST = "SignalLost"
     SIGNAL_RESTORED = "SignalRestored"
     INVALID_SPEC = "InvalidSpec"

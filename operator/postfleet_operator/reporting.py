@@ -1,72 +1,124 @@
-"""Tells what came of a look at a pool: its status when it is worth writing, an Event when something turned."""
+"""Tells what came of a look at a set of workers: its status when it is worth writing, an Event when something turned.
+
+A pool's shared workers are told of at the pool. Those of a Dedicated node are told of at the node: its Events here, its
+status by the keeper.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from postfleet_operator.cluster import BrokenPool, Cluster
-from postfleet_operator.conditions import Facts, Problem
-from postfleet_operator.reasons import EventReason, EventType, Reason
-from postfleet_operator.scaling.values import Decision
-from postfleet_operator.spec import JobPool
+from postfleet_operator.cluster import BrokenPool, Cluster, Resource
+from postfleet_operator.conditions import Facts, Problem, taken_words
+from postfleet_operator.reasons import DecisionReason, EventReason, EventType, Reason
+from postfleet_operator.scaling.values import Clamp, Decision
+from postfleet_operator.spec import Mode, PoolSpec
 from postfleet_operator.status import compose, compose_broken, worth_writing
 from postfleet_operator.workerset import WorkerSet
+
+# The same rule that holds a pool back again is told again after this long.
+HELD_SECONDS = 600.0
+# Jobs wait too long only when they do so for this long, and not any more likewise.
+MISSED_SECONDS = 30.0
+# Rules that hold a number back in the ordinary course of things: the decision names them, an Event would be noise. A
+# broken signal has Events of its own.
+ORDINARY = frozenset(
+    {
+        DecisionReason.TOLERANCE,
+        DecisionReason.RUNNING_JOBS,
+        DecisionReason.MIN_REPLICAS,
+        DecisionReason.SIGNAL_BROKEN,
+    }
+)
+WARNINGS = frozenset({DecisionReason.UNSCHEDULABLE, DecisionReason.MAX_REPLICAS})
 
 
 @dataclass(slots=True)
 class Report:
-    """What was told last about a pool."""
+    """What was told last about a set of workers.
+
+    Attributes:
+        status: the status written last.
+        written_at: when.
+        healthy: whether the signal was, when it was told of.
+        problem: why nothing could be done.
+        held: when each rule that holds the number back was told of.
+        holding: the rules that do so now.
+        taken: the queues that an older pool has.
+        late: whether it was told that jobs wait too long.
+        turned_at: since when they wait otherwise than was told.
+    """
 
     status: Mapping[str, Any] | None = None
     written_at: float = 0.0
     healthy: bool | None = None
     problem: Problem | None = None
+    held: dict[DecisionReason, float] = field(default_factory=dict)
+    holding: frozenset[DecisionReason] = frozenset()
+    taken: Mapping[str, str] = field(default_factory=dict)
+    late: bool = False
+    turned_at: float | None = None
 
 
 def report(cluster: Cluster, workers: WorkerSet, facts: Facts, last: Report, now: float) -> None:
     """Write the pool's status if it is worth it, and the Events that `facts` call for."""
-    pool = workers.pool
-    _tell_problem(cluster, pool, facts.problem, last)
+    about: Resource = workers.node or workers.pool
+    _tell_problem(cluster, about, facts.problem, last)
     if facts.problem is None and facts.decision is not None:
-        _tell_decision(cluster, pool, facts.decision)
-    if facts.signal is not None:
-        healthy = facts.signal.healthy
-        if last.healthy is True and not healthy:
-            cluster.event(pool, EventType.WARNING, EventReason.SIGNAL_LOST, facts.signal.message)
-        elif last.healthy is False and healthy:
-            cluster.event(pool, EventType.NORMAL, EventReason.SIGNAL_RESTORED, "the signal is healthy again")
-        if healthy or last.healthy is not None:  # a signal that was never there was not lost: the condition says so
-            last.healthy = healthy
+        _tell_decision(cluster, about, facts.decision, workers.spec)
+        _tell_held(cluster, about, facts.decision, last, now)
+        _tell_latency(cluster, about, facts, last, now)
     if workers.node is None:
-        _write(cluster, pool, compose(pool, facts, now), last, now)
+        _tell_taken(cluster, about, facts, last)
+    _tell_signal(cluster, about, facts, last)
+    if workers.node is None:
+        pool = workers.pool
+        written = pool.status if last.status is None else last.status
+        status = compose(pool, facts, now)
+        if worth_writing(written, status, now - last.written_at):
+            cluster.patch_status(pool, status)
+            last.status, last.written_at = status, now
 
 
 def report_broken(cluster: Cluster, pool: BrokenPool, last: Report, now: float) -> None:
     """Say at the pool itself why it cannot be read. Its workers stay as they are."""
     problem = Problem(Reason.INVALID_SPEC, "; ".join(pool.problems))
     _tell_problem(cluster, pool, problem, last)
-    facts = Facts(pool.metadata.generation, problem=problem)
-    _write(cluster, pool, compose_broken(pool.status, facts, now), last, now)
-
-
-def _write(cluster: Cluster, pool: JobPool | BrokenPool, status: Mapping[str, Any], last: Report, now: float) -> None:
+    status = compose_broken(pool.status, Facts(pool.metadata.generation, problem=problem), now)
     written = pool.status if last.status is None else last.status
     if worth_writing(written, status, now - last.written_at):
         cluster.patch_status(pool, status)
         last.status, last.written_at = status, now
 
 
-def _tell_problem(cluster: Cluster, pool: JobPool | BrokenPool, problem: Problem | None, last: Report) -> None:
+def held_back(decision: Decision) -> tuple[Clamp, ...]:
+    """The rules that keep the number from what is recommended, the ordinary ones left out."""
+    if decision.recommended == decision.after and not decision.clamped(DecisionReason.UNSCHEDULABLE):
+        return ()
+    return tuple(clamp for clamp in decision.clamps if clamp.name not in ORDINARY and _holds(clamp, decision))
+
+
+def _holds(clamp: Clamp, decision: Decision) -> bool:
+    """Whether a rule moved the number away from what is recommended, towards what it is."""
+    up = clamp.after > clamp.before
+    if clamp.name is DecisionReason.UNSCHEDULABLE:
+        return True
+    return up is (decision.after > decision.recommended)
+
+
+def _tell_problem(cluster: Cluster, about: Resource, problem: Problem | None, last: Report) -> None:
     if problem is not None and problem != last.problem:
         invalid = problem.reason is Reason.INVALID_SPEC
         reason = EventReason.INVALID_SPEC if invalid else EventReason.APPLY_FAILED
-        cluster.event(pool, EventType.WARNING, reason, problem.message)
+        cluster.event(about, EventType.WARNING, reason, problem.message)
     last.problem = problem
 
 
-def _tell_decision(cluster: Cluster, pool: JobPool, decision: Decision) -> None:
+def _tell_decision(cluster: Cluster, about: Resource, decision: Decision, spec: PoolSpec) -> None:
+    if spec.mode is Mode.RECOMMEND:
+        return
     match decision.before, decision.after:
         case before, after if before == after:
             return
@@ -76,4 +128,59 @@ def _tell_decision(cluster: Cluster, pool: JobPool, decision: Decision) -> None:
             reason = EventReason.SCALED_TO_ZERO
         case before, after:
             reason = EventReason.SCALED_UP if after > before else EventReason.SCALED_DOWN
-    cluster.event(pool, EventType.NORMAL, reason, decision.message)
+    cluster.event(about, EventType.NORMAL, reason, decision.message)
+
+
+def _tell_held(cluster: Cluster, about: Resource, decision: Decision, last: Report, now: float) -> None:
+    """Once when a rule begins to hold the number back, and at most every ten minutes."""
+    clamps = held_back(decision)
+    for clamp in clamps:
+        told = last.held.get(clamp.name)
+        if clamp.name in last.holding or (told is not None and now < told + HELD_SECONDS):
+            continue
+        last.held[clamp.name] = now
+        kind = EventType.WARNING if clamp.name in WARNINGS else EventType.NORMAL
+        words = f"{clamp.name} holds {clamp.after} instead of {clamp.before}: {clamp.why}"
+        cluster.event(about, kind, EventReason.SCALING_HELD, words)
+    last.holding = frozenset(clamp.name for clamp in clamps)
+
+
+def _tell_latency(cluster: Cluster, about: Resource, facts: Facts, last: Report, now: float) -> None:
+    if facts.signal is None or facts.spec is None or not facts.signal.healthy:
+        return
+    target = facts.spec.autoscaling.target
+    late = [
+        f"{queue.name}: {queue.oldest_seconds:.0f} s instead of {latency}"
+        for queue in facts.signal.queues
+        if (latency := target.latency_for(queue.name)) is not None and queue.oldest_seconds > latency
+    ]
+    if bool(late) is last.late:
+        last.turned_at = None
+        return
+    last.turned_at = now if last.turned_at is None else last.turned_at
+    if now - last.turned_at < MISSED_SECONDS:
+        return
+    last.late, last.turned_at = bool(late), None
+    if late:
+        words = f"jobs wait longer than the target: {', '.join(late)}"
+        cluster.event(about, EventType.WARNING, EventReason.LATENCY_MISSED, words)
+    else:
+        cluster.event(about, EventType.NORMAL, EventReason.LATENCY_MET, "no job waits longer than the target any more")
+
+
+def _tell_taken(cluster: Cluster, about: Resource, facts: Facts, last: Report) -> None:
+    if facts.taken and facts.taken != last.taken:
+        cluster.event(about, EventType.WARNING, EventReason.QUEUE_TAKEN, taken_words(facts.taken))
+    last.taken = facts.taken
+
+
+def _tell_signal(cluster: Cluster, about: Resource, facts: Facts, last: Report) -> None:
+    if facts.signal is None:
+        return
+    healthy = facts.signal.healthy
+    if last.healthy is True and not healthy:
+        cluster.event(about, EventType.WARNING, EventReason.SIGNAL_LOST, facts.signal.message)
+    elif last.healthy is False and healthy:
+        cluster.event(about, EventType.NORMAL, EventReason.SIGNAL_RESTORED, "the signal is healthy again")
+    if healthy or last.healthy is not None:  # a signal that was never there was not lost: the condition says so
+        last.healthy = healthy

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from postfleet_operator.conditions import Facts, timestamp
 from postfleet_operator.conditions import compose as compose_conditions
 from postfleet_operator.deployment import selector_text
+from postfleet_operator.scaling.shadow import Shadow
 from postfleet_operator.scaling.values import Clamp, Decision, Signal
 from postfleet_operator.spec import JobPool
 from postfleet_operator.workerset import WorkerSet
 
 # Numbers that move all the time are written this often; everything else at once. The API server stores every write.
 NUMBERS_SECONDS = 5.0
-NUMBERS = frozenset({"backlog", "bottleneck"})
+NUMBERS = frozenset(
+    {
+        "arrivalsPerSecond",
+        "backlog",
+        "bottleneck",
+        "permittedPerSecond",
+        "shadow",
+        "startupSeconds",
+        "throughputPerReplica",
+    }
+)
+# Decisions kept in `status.recentDecisions`.
+RECENT = 20
 
 
 def compose(pool: JobPool, facts: Facts, now: float) -> dict[str, Any]:
@@ -30,10 +43,19 @@ def compose(pool: JobPool, facts: Facts, now: float) -> dict[str, Any]:
         status |= {"replicas": facts.workload.present, "readyReplicas": facts.workload.ready}
     if facts.signal is not None:
         status["backlog"] = backlog(facts.signal)
+        status |= rates(facts.signal)
+        if facts.signal.permitted_per_second is None:
+            status.pop("permittedPerSecond", None)
     if facts.decision is not None:
         status["desiredReplicas"] = facts.decision.after
         status["bottleneck"] = facts.decision.bottleneck.value
         status["lastDecision"] = _latest(previous.get("lastDecision"), facts.decision)
+        status["recentDecisions"] = recent(previous.get("recentDecisions") or [], facts.decision)
+        status |= _learned(facts.decision)
+    if facts.shadow is not None:
+        status["shadow"] = shadow(facts.shadow)
+    elif facts.spec is not None:
+        status.pop("shadow", None)
     return status
 
 
@@ -64,6 +86,56 @@ def backlog(signal: Signal) -> dict[str, int]:
         "running": signal.running,
         "oldestSeconds": round(signal.oldest_seconds),
     }
+
+
+def rates(signal: Signal) -> dict[str, str]:
+    """Jobs per second as text: the API knows no decimals that all of its clients read alike."""
+    found = {"arrivalsPerSecond": number(signal.arrivals_per_second)}
+    if signal.permitted_per_second is not None:
+        found["permittedPerSecond"] = number(signal.permitted_per_second)
+    return found
+
+
+def number(value: float) -> str:
+    """Three digits are enough for people, and keep noise from being worth a write."""
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def recent(previous: Sequence[Mapping[str, Any]], decision: Decision) -> list[Mapping[str, Any]]:
+    """`status.recentDecisions`: the newest first; those that changed the number, or that a rule newly kept from it."""
+    if decision.after == decision.before:
+        latest = previous[0] if previous else None
+        same = latest is not None and (latest.get("reason"), latest.get("to")) == (
+            decision.reason.value,
+            decision.after,
+        )
+        if decision.recommended == decision.after or not decision.clamps or same:
+            return list(previous)
+    entry = {
+        "time": timestamp(decision.time),
+        "from": decision.before,
+        "to": decision.after,
+        "reason": decision.reason.value,
+        "message": decision.message,
+    }
+    return [entry, *previous][:RECENT]
+
+
+def shadow(found: Shadow) -> dict[str, Any]:
+    """`status.shadow`."""
+    return {
+        "desiredReplicas": found.replicas,
+        "message": found.decision.message,
+        "since": timestamp(found.since),
+        "replicaHours": number(found.replica_seconds / 3600),
+        "liveReplicaHours": number(found.live_replica_seconds / 3600),
+    }
+
+
+def _learned(decision: Decision) -> dict[str, str]:
+    """What survives zero workers and a restart; what is not known (any more) stays as it was."""
+    found = {"throughputPerReplica": decision.throughput_per_replica, "startupSeconds": decision.startup_seconds}
+    return {key: number(value) for key, value in found.items() if value is not None}
 
 
 def last_decision(decision: Decision) -> dict[str, Any]:

@@ -9,11 +9,15 @@ from typing import Any
 import pytest
 from servers import ControlPlane
 
+from postfleet_operator.deployment import RenderSettings, render
+from postfleet_operator.manifests import load
 from postfleet_operator.overlay import MERGE_KEYS, REPLACED
 from postfleet_operator.spec import API_VERSION, parse_node, parse_pool
+from postfleet_operator.workerset import worker_sets
 from refused import BROKEN, MINIMAL, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_dir())
 
 
 def apply(plane: ControlPlane, namespace: str, given: dict[str, Any], *options: str) -> dict[str, Any]:
@@ -108,11 +112,24 @@ def test_explain_reads_like_a_manual(plane: ControlPlane, path: str) -> None:
     assert "<no description>" not in plane.kubectl("explain", path)
 
 
-@pytest.mark.parametrize("folder", sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_dir()))
+@pytest.mark.parametrize("folder", FOLDERS)
 def test_the_examples_are_taken_as_they_are(plane: ControlPlane, namespace: str, folder: str) -> None:
     for file in sorted((ROOT / "examples" / folder).glob("*.yaml")):
         if "apiVersion:" in file.read_text():
             plane.kubectl("apply", "--dry-run=server", "-f", str(file), namespace=namespace)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_what_is_rendered_is_a_deployment_under_the_restricted_standard(
+    plane: ControlPlane, namespace: str, folder: str
+) -> None:
+    plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
+    found = load([ROOT / "examples" / folder])
+    for workers in worker_sets(found.pools, found.nodes):
+        rendered = render(workers, RenderSettings("registry/worker:1"))
+        rendered["metadata"] |= {"namespace": namespace, "ownerReferences": []}
+        told = plane.kubectl("apply", "--validate=strict", "-f", "-", namespace=namespace, given=rendered)
+        assert told == f"deployment.apps/{workers.name} created\n", "and no warning"
 
 
 def test_overlaid_lists_are_those_that_kubernetes_merges_by_a_key(plane: ControlPlane) -> None:

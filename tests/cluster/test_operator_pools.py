@@ -59,7 +59,7 @@ def test_a_pool_that_recommends_says_so_and_does_nothing(world: World) -> None:
     world.apply(pool(mode="Recommend", autoscaling=BACKLOG))
     eventually(lambda: world.status().get("desiredReplicas"), lambda found: found == 5)
     assert world.replicas() == 0
-    assert world.condition("ScalingActive")[0] == "False"
+    assert world.condition("ScalingActive") == ("False", "Recommend")
 
 
 def test_a_number_that_somebody_else_sets_stays_theirs(world: World) -> None:
@@ -126,8 +126,9 @@ def test_a_deployment_of_that_name_that_is_somebody_else_s_is_left_alone(world: 
 def test_a_pool_that_no_schema_refuses_and_nobody_can_read_stops_no_other(world: World) -> None:
     world.record("other", held=100)
     world.operator()
-    broken = {"schedules": [{"cron": "61 8 * * *", "durationMinutes": 5, "minReplicas": 1}]}
-    world.apply(pool("broken", autoscaling=broken), pool("other", queues=["other"], autoscaling=BACKLOG))
+    reserved = {"name": "worker", "env": [{"name": "POSTFLEET_POOL", "value": "mine"}]}
+    broken = pool("broken", podTemplate={"spec": {"containers": [reserved]}})
+    world.apply(broken, pool("other", queues=["other"], autoscaling=BACKLOG))
     world.scaled(1, "other")
     eventually(lambda: world.condition("Ready", "broken"), lambda found: found == ("False", "InvalidSpec"))
     eventually(lambda: world.reasons("broken"), lambda found: "InvalidSpec" in found)

@@ -11,7 +11,8 @@ from postfleet_operator.cluster import Workload
 from postfleet_operator.conditions import Facts, Problem, compose, timestamp
 from postfleet_operator.reasons import ConditionType, Reason
 from postfleet_operator.scaling.decide import decide
-from postfleet_operator.scaling.values import Decision, State
+from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.values import Decision
 from unit.operator.building import counted, healthy, lost, sample, spec
 
 

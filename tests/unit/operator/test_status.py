@@ -10,7 +10,8 @@ import pytest
 from postfleet_operator.cluster import Workload
 from postfleet_operator.conditions import Facts
 from postfleet_operator.scaling.decide import decide
-from postfleet_operator.scaling.values import Signal, State
+from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.values import Signal
 from postfleet_operator.spec import JobPool
 from postfleet_operator.status import compose, worth_writing
 from unit.operator.building import healthy, pool, sample
@@ -56,7 +57,7 @@ def test_the_decision_stays_until_number_or_reason_change() -> None:
     first = look(pool(), healthy(1200), 2, 100.0)
     again = replace(pool(), status=first)
     assert look(again, healthy(1300), 3, 102.0)["lastDecision"] == first["lastDecision"]
-    assert look(again, healthy(1600), 3, 104.0)["lastDecision"]["to"] == 4
+    assert look(again, healthy(1800), 3, 104.0)["lastDecision"]["to"] == 4
     assert look(again, healthy(0), 1, 104.0)["lastDecision"]["reason"] == "Cooldown"
 
 
