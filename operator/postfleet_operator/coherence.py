@@ -35,6 +35,13 @@ def _queues(manifests: Manifests) -> Iterator[Finding]:
             if owner is not pool:
                 problem = f"{queue} is a queue of JobPool {owner.key} too; the younger of the two does not scale on it"
                 yield pool, f"spec.queues[{number}]", problem
+    for workers in worker_sets(manifests.pools, manifests.nodes):
+        if workers.node is None:
+            continue
+        for queue in sorted(owners.keys() & set(workers.queues)):
+            other = owners[queue].key
+            problem = f"{queue}, a queue of its workers, is a queue of JobPool {other} too; rename one of the two"
+            yield workers.node, "metadata.name", problem
 
 
 def _pools(manifests: Manifests) -> Iterator[Finding]:

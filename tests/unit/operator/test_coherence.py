@@ -52,6 +52,16 @@ def node(name: str = "n", host: str = "mx") -> str:
             id="a queue in two pools",
         ),
         pytest.param(
+            [pool(), pool("other", "a.n"), node()],
+            [
+                (
+                    "15: warning: SendingNode n: metadata.name: a.n, a queue of its workers, "
+                    "is a queue of JobPool default/other too; rename one of the two"
+                )
+            ],
+            id="a queue that is a Dedicated node's",
+        ),
+        pytest.param(
             [pool("other"), node()],
             [
                 (
