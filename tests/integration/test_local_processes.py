@@ -255,6 +255,24 @@ def test_a_deleted_deployment_leaves_nothing(processes: Processes) -> None:
     wait_until(lambda: not psutil.pid_exists(pid))
 
 
+def test_a_deployment_that_is_wanted_again_while_it_ends_goes_on(processes: Processes) -> None:
+    up(processes, 1)
+    processes.delete_deployment("email")
+    up(processes, 1)
+    time.sleep(0.5)  # several steps of the loop
+    assert ready(processes, 1)
+
+
+def test_the_named_replicas_end_first_and_each_tells_since_when_it_is_ready(processes: Processes) -> None:
+    began = time.time()
+    names = list(up(processes, 3))
+    status = processes.status("email")
+    assert status is not None
+    assert all(began <= pod.created_at <= (pod.ready_at or 0.0) <= time.time() for pod in status.pods)
+    processes.set_replicas("email", 1, names[:2])
+    assert processes.wait(lambda: list(pids(processes)) == names[2:], SECONDS)
+
+
 def test_what_a_killed_fleet_started_ends_with_it(tmp_path: Path) -> None:
     code = f"""
 import sys, json

@@ -53,9 +53,12 @@ def test_nodes_that_are_gone_disappear(database_url: str) -> None:
     assert apply(database_url) == Mirrored(0, 1)
 
 
-def test_a_name_belongs_to_the_first_namespace_that_has_it(database_url: str) -> None:
-    done = apply(database_url, node("acme-1", "a"), node("acme-1", "b", paused=True))
-    assert done == Mirrored(1, 0, ("SendingNode b/acme-1: namespace a has a node of that name, rename one",))
+def test_mail_of_a_held_node_waits_and_a_kept_row_stays(database_url: str) -> None:
+    apply(database_url, node("acme-1"), node("acme-2"))
+    with psycopg.connect(database_url) as connection:
+        assert mirror(connection, [node("acme-1")], held={"acme-1"}, kept={"acme-2"}) == Mirrored(1, 0)
+    assert {name: row[1] for name, row in rows(database_url).items()} == {"acme-1": True, "acme-2": False}
+    assert apply(database_url, node("acme-1")) == Mirrored(1, 1)
     assert rows(database_url)["acme-1"][1] is False
 
 

@@ -7,8 +7,8 @@ import pytest
 from postfleet_local.rollout import Plan, View, backoff_seconds, crashes_in_row, plan
 
 
-def view(number: int, *, template: str = "new", ready: bool = True) -> View:
-    return View(f"email-{template}-{number}", number, template, ready)
+def view(number: int, *, template: str = "new", ready: bool = True, named: bool = False) -> View:
+    return View(f"email-{template}-{number}", number, template, ready, named)
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,10 @@ def view(number: int, *, template: str = "new", ready: bool = True) -> View:
         pytest.param([view(1)], 3, Plan(2, ()), id="up"),
         pytest.param([view(1), view(2), view(3)], 1, Plan(0, ("email-new-2", "email-new-3")), id="youngest first"),
         pytest.param([view(1, ready=False), view(2)], 1, Plan(0, ("email-new-1",)), id="not ready goes first"),
+        pytest.param([view(1, named=True), view(2)], 1, Plan(0, ("email-new-1",)), id="one that is named goes first"),
+        pytest.param(
+            [view(1, named=True), view(2, ready=False)], 1, Plan(0, ("email-new-2",)), id="after one that is not ready"
+        ),
         pytest.param([view(1), view(2)], 0, Plan(0, ("email-new-1", "email-new-2")), id="to zero"),
         pytest.param([view(1, template="old")], 1, Plan(1, ()), id="a new one starts before the old one stops"),
         pytest.param(

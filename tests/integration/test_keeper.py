@@ -1,0 +1,387 @@
+"""The keeper on a real PostgreSQL, over the in-memory cluster: what happens to nodes as people change them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+import pytest
+
+from postfleet_operator.census import HELD
+from postfleet_operator.cluster import Workload
+from postfleet_operator.conditions import Facts
+from postfleet_operator.credentials import MOST_BYTES
+from postfleet_operator.deployment import RenderSettings, render
+from postfleet_operator.errors import ClusterUnavailable, NameTaken, NotLeader
+from postfleet_operator.keeper import MIRROR_SECONDS, Keeper
+from postfleet_operator.ledger import RETRY_SECONDS
+from postfleet_operator.logins import LINGER_SECONDS
+from postfleet_operator.memory_cluster import MemoryCluster
+from postfleet_operator.probing import Prober
+from postfleet_operator.reasons import Reason
+from postfleet_operator.spec import JobPool
+from postfleet_operator.stores import database
+from postfleet_operator.strays import DEPLOYMENT_SECONDS
+from postfleet_operator.workerset import WorkerSet, worker_sets
+from unit.operator.building import manifest, node_manifest
+
+DEDICATED = {"poolRef": {"name": "email"}, "placement": "Dedicated"}
+SHARED, OWN = "default/email", "default/email@acme-1"
+
+
+def node(name: str = "acme-1", *, namespace: str = "default", born: int = 1, secret: str = "", **spec: Any) -> Any:
+    smtp = {"host": f"{name}.invalid"} | ({"credentialsSecretRef": {"name": secret}} if secret else {})
+    given = node_manifest(name, **{"smtp": smtp, "identity": {"domain": f"{name}.example"}, **spec})
+    created = f"2026-01-01T00:00:{born:02}Z"
+    return {**given, "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created}}
+
+
+class Nobody(Prober):
+    """Probes nothing: these nodes' servers are not there."""
+
+    def ask(self, endpoint: object, now: float) -> None:
+        pass
+
+
+class Keeping:
+    """A keeper, its cluster and its database; time moves only with `tick`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.cluster = MemoryCluster(instant=True)
+        self.away = False
+        self.now = 1000.0
+        self.known: dict[str, Facts] = {}
+        self.unserved: list[Mapping[str, int]] = []
+        self.phases: dict[str, str] = {}
+        self.forgotten: list[str] = []
+        self.keeper = self.another()
+
+    def another(self) -> Keeper:
+        return Keeper(
+            self.cluster,
+            self._connect,
+            lambda: self.now,
+            self.known.get,
+            prober=Nobody(lambda: self.now),
+            on_unserved=self.unserved.append,
+            on_phase=lambda namespace, name, phase: self.phases.update({f"{namespace}/{name}": phase}),
+            forget=lambda namespace, name: self.forgotten.append(f"{namespace}/{name}"),
+        )
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        if self.away:
+            raise psycopg.OperationalError("connection refused")
+        return database(self.url)()
+
+    def put(self, *manifests: Any) -> None:
+        for given in manifests:
+            self.cluster.put(given)
+
+    def tick(self, seconds: float = 1.0) -> None:
+        self.now += seconds
+        self.keeper.tick(self.now)
+
+    def rows(self) -> dict[str, tuple[Any, ...]]:
+        with psycopg.connect(self.url) as connection:
+            found = connection.execute("SELECT name, paused, spec FROM sending_nodes").fetchall()
+        return {name: tuple(rest) for name, *rest in found}
+
+    def sql(self, statement: str) -> None:
+        with psycopg.connect(self.url) as connection:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+    def files(self, key: str = SHARED) -> dict[str, str]:
+        return dict(self.cluster.applied_secrets.get(key, {}).get("stringData", {}))
+
+    def condition(self, kind: str, key: str = "default/acme-1") -> tuple[str, str]:
+        found = {each["type"]: each for each in self.cluster.status(key, "SendingNode")["conditions"]}
+        return found[kind]["status"], found[kind]["reason"]
+
+    def phase(self, key: str = "default/acme-1") -> str:
+        return str(self.cluster.status(key, "SendingNode").get("phase"))
+
+    def events(self) -> list[str]:
+        return [event.reason.value for event in self.cluster.events]
+
+    def sets(self) -> dict[str, WorkerSet]:
+        pools = [pool for pool in self.cluster.pools() if isinstance(pool, JobPool)]
+        return {workers.key: workers for workers in worker_sets(pools, self.cluster.nodes())}  # type: ignore[arg-type]
+
+    def deploy(self) -> None:
+        """What the autoscaler does meanwhile."""
+        for workers in self.sets().values():
+            self.cluster.apply(workers, render(workers, RenderSettings("image")))
+
+
+@pytest.fixture
+def keeping(database_url: str) -> Iterator[Keeping]:
+    keeping = Keeping(database_url)
+    keeping.put(manifest())
+    keeping.cluster.secrets["default", "smtp"] = {"username": "u", "password": "p"}
+    yield keeping
+    end(keeping.keeper)
+
+
+def end(keeper: Keeper) -> None:
+    stop = threading.Event()
+    stop.set()
+    keeper.run(stop)
+
+
+def test_a_node_is_mirrored_gets_its_login_to_the_workers_and_says_so(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp", limits={"perDay": 100}))
+    keeping.tick()
+    assert keeping.rows()["acme-1"][0] is False
+    assert "username" not in str(keeping.rows())
+    assert keeping.files() == {"acme-1.username": "u", "acme-1.password": "p"}
+    status = keeping.cluster.status("default/acme-1", "SendingNode")
+    assert (status["phase"], status["observedGeneration"]) == ("Active", 1)
+    assert (status["acceptedToday"], status["remainingToday"]) == (0, 100)
+    assert keeping.condition("Ready") == ("True", "Sending")
+    assert keeping.condition("Reachable") == ("Unknown", "NotKnown")
+    assert keeping.phases == {"default/acme-1": "Active"}
+
+
+def test_nothing_is_written_while_nothing_changes(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp"), node("acme-2"))
+    keeping.tick()
+    calls = list(keeping.cluster.calls)
+    for _ in range(30):
+        keeping.tick()
+    assert keeping.cluster.calls == calls
+    assert keeping.events() == []
+
+
+def test_a_rotated_secret_reaches_the_workers_within_a_look(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp"))
+    keeping.tick()
+    keeping.cluster.secrets["default", "smtp"] = {"username": "u", "password": "new"}
+    keeping.tick()
+    assert keeping.files()["acme-1.password"] == "new"
+    assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
+
+
+def test_without_its_secret_a_node_s_mail_waits_instead_of_failing(keeping: Keeping) -> None:
+    keeping.put(node(secret="late"), node("acme-2", secret="smtp"))
+    keeping.tick()
+    assert keeping.condition("CredentialsReady") == ("False", "SecretMissing")
+    assert (keeping.phase(), keeping.phase("default/acme-2")) == ("Blocked", "Active")
+    assert {name: row[0] for name, row in keeping.rows().items()} == {"acme-1": True, "acme-2": False}
+    keeping.cluster.secrets["default", "late"] = {"username": "u"}
+    keeping.tick()
+    assert keeping.condition("CredentialsReady") == ("False", "SecretKeyMissing")
+    keeping.cluster.secrets["default", "late"] = {"username": "u", "password": "p"}
+    keeping.tick()
+    assert (keeping.phase(), keeping.rows()["acme-1"][0]) == ("Active", False)
+    assert keeping.files().keys() >= {"acme-1.username", "acme-2.username"}
+    assert keeping.events() == ["CredentialsMissing", "NodeReady"]
+
+
+def test_a_deleted_node_s_login_stays_until_its_mail_in_flight_is_done(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp"), node("acme-2"))
+    keeping.tick()
+    keeping.cluster.remove_resource("SendingNode", "default/acme-1")
+    keeping.tick()
+    assert keeping.rows().keys() == {"acme-2"}
+    assert keeping.files().keys() == {"acme-1.username", "acme-1.password"}
+    keeping.tick(LINGER_SECONDS)
+    assert keeping.files() == {}
+    assert keeping.forgotten == ["default/acme-1"]
+
+
+def test_shared_to_dedicated_and_back(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp"))
+    keeping.tick()
+    keeping.put(node(secret="smtp", workers=DEDICATED))
+    keeping.deploy()
+    keeping.known[OWN] = Facts(1, workload=Workload(exists=True, replicas=3, ready=2, present=3))
+    keeping.tick()
+    assert keeping.files(OWN) == keeping.files() == {"acme-1.username": "u", "acme-1.password": "p"}
+    assert keeping.rows()["acme-1"][1]["workers"]["placement"] == "Dedicated"
+    workers = keeping.cluster.status("default/acme-1", "SendingNode")["workers"]
+    assert workers == {"deployment": "email-acme-1", "desiredReplicas": 3, "replicas": 3, "readyReplicas": 2}
+    keeping.tick(LINGER_SECONDS)
+    assert keeping.files() == {}, "the shared workers have done what they had begun"
+    assert keeping.files(OWN) != {}
+
+    keeping.put(node(secret="smtp"))
+    keeping.tick()
+    assert keeping.files() != {}, "they have the login before the mail"
+    assert OWN in keeping.cluster.deployments
+    assert "workers" not in keeping.cluster.status("default/acme-1", "SendingNode")
+    keeping.tick(DEPLOYMENT_SECONDS - 1)
+    assert OWN in keeping.cluster.deployments, "the workers hear first that their node is served elsewhere"
+    keeping.tick(2)
+    assert ("remove", OWN) in keeping.cluster.calls
+    assert keeping.cluster.deployments.keys() == {SHARED}
+
+
+def test_a_pool_that_is_missing_is_said_and_the_mail_waits(keeping: Keeping) -> None:
+    keeping.put(node(workers={"poolRef": {"name": "nope"}, "placement": "Dedicated"}))
+    keeping.tick()
+    assert keeping.condition("PoolFound") == ("False", "PoolMissing")
+    assert (keeping.phase(), keeping.rows()["acme-1"][0]) == ("Blocked", True)
+    keeping.put(manifest("nope"))
+    keeping.tick()
+    assert keeping.condition("PoolFound") == ("True", "PoolFound")
+    assert (keeping.phase(), keeping.rows()["acme-1"][0]) == ("Active", False)
+    assert keeping.events() == ["PoolMissing", "NodeReady"]
+
+
+def test_two_nodes_with_one_login_both_send_and_the_younger_says_so(keeping: Keeping) -> None:
+    smtp = {"host": "mx.example", "credentialsSecretRef": {"name": "smtp"}}
+    keeping.put(node("old", smtp=smtp), node("young", born=2, smtp=smtp))
+    keeping.tick()
+    assert keeping.condition("IdentityUnique", "default/old") == ("True", "Unique")
+    assert keeping.condition("IdentityUnique", "default/young") == ("False", "SameLogin")
+    assert keeping.rows().keys() == {"old", "young"}
+    assert keeping.phase("default/young") == "Active"
+    assert keeping.events() == ["IdentityShared"]
+
+
+def test_of_two_nodes_with_one_name_the_younger_is_not_mirrored_and_gets_no_login_of_the_other(
+    keeping: Keeping,
+) -> None:
+    keeping.put(node(born=1, namespace="a"), node(born=2, secret="smtp", paused=False))
+    keeping.tick()
+    assert keeping.rows()["acme-1"][1]["smtp"]["credentialsSecretRef"] is None
+    assert keeping.files() == {}
+    assert keeping.condition("Mirrored") == ("False", "NameTaken")
+    assert keeping.condition("IdentityUnique") == ("False", "NameTaken")
+    assert (keeping.phase(), keeping.phase("a/acme-1")) == ("Blocked", "Active")
+    keeping.cluster.remove_resource("SendingNode", "a/acme-1")
+    keeping.tick()
+    assert (keeping.phase(), keeping.files().keys()) == ("Active", {"acme-1.username", "acme-1.password"})
+
+
+def test_postgresql_goes_away_and_comes_back(keeping: Keeping) -> None:
+    keeping.put(node())
+    keeping.tick()
+    keeping.away = True
+    keeping.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'postfleet-operator'")
+    keeping.put(node("acme-2", secret="smtp"))
+    keeping.tick(20)
+    assert keeping.files() != {}, "the rest goes on"
+    assert keeping.condition("Mirrored") == keeping.condition("Mirrored", "default/acme-2")
+    assert keeping.condition("Mirrored") == ("False", "DatabaseUnavailable")
+    assert (keeping.phase(), keeping.phase("default/acme-2")) == ("Active", "Pending")
+    for _ in range(8):
+        keeping.tick()
+    keeping.away = False
+    keeping.tick(RETRY_SECONDS)
+    assert keeping.condition("Mirrored") == ("True", "Mirrored")
+    assert (keeping.phase("default/acme-2"), keeping.rows().keys()) == ("Active", {"acme-1", "acme-2"})
+    assert keeping.events() == ["DatabaseLost", "DatabaseRestored", "NodeReady", "NodeReady"]
+
+
+def test_a_table_that_somebody_touched_is_put_right(keeping: Keeping) -> None:
+    keeping.put(node())
+    keeping.tick()
+    keeping.sql("DELETE FROM sending_nodes")
+    keeping.tick(MIRROR_SECONDS)
+    assert keeping.rows().keys() == {"acme-1"}
+
+
+def test_a_node_that_cannot_be_read_stays_as_it_was_and_stops_nobody(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp", workers=DEDICATED))
+    keeping.deploy()
+    keeping.tick()
+    broken = node(secret="smtp", workers=DEDICATED)
+    broken["spec"]["smtp"]["port"] = "many"
+    keeping.put(broken, node("acme-2"))
+    for _ in range(3):
+        keeping.tick(LINGER_SECONDS)
+    assert keeping.condition("Ready") == ("False", "InvalidSpec")
+    assert keeping.condition("Mirrored") == ("True", "Mirrored")
+    assert keeping.rows().keys() == {"acme-1", "acme-2"}
+    assert OWN in keeping.cluster.deployments
+    assert keeping.events() == ["InvalidSpec"]
+
+
+def test_a_broken_node_s_login_stays_with_the_shared_workers(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp"))
+    keeping.tick()
+    broken = node(secret="smtp")
+    broken["spec"]["smtp"]["port"] = "many"
+    keeping.put(broken)
+    for _ in range(3):
+        keeping.tick(LINGER_SECONDS)
+    assert keeping.files().keys() == {"acme-1.username", "acme-1.password"}
+
+
+def test_logins_that_do_not_fit_into_one_secret(keeping: Keeping) -> None:
+    keeping.cluster.secrets["default", "huge"] = {"username": "v", "password": "x" * MOST_BYTES}
+    keeping.put(node(secret="smtp"), node("acme-2", born=2, secret="huge"))
+    keeping.tick()
+    assert keeping.condition("CredentialsReady", "default/acme-2") == ("False", "SecretTooLarge")
+    assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
+    assert keeping.rows()["acme-2"][0] is True
+
+
+def test_a_restarted_operator_takes_away_what_it_had_not_yet(keeping: Keeping) -> None:
+    keeping.cluster.secrets["default", "email-nodes"] = {"gone.username": "u", "gone.password": "p"}
+    keeping.tick()
+    keeping.tick(LINGER_SECONDS)
+    assert ("apply_secret", SHARED) in keeping.cluster.calls
+    assert keeping.files() == {}
+
+
+def test_a_secret_that_is_somebody_else_s_is_told_at_the_nodes_that_need_it(keeping: Keeping) -> None:
+    keeping.cluster.failures[SHARED] = NameTaken("Secret email-nodes belongs to somebody else")
+    keeping.put(node(secret="smtp"), node("acme-2"))
+    keeping.tick()
+    assert keeping.condition("CredentialsReady") == ("False", "NameTaken")
+    assert keeping.condition("CredentialsReady", "default/acme-2") == ("True", "NoLoginNeeded")
+    del keeping.cluster.failures[SHARED]
+    keeping.tick(10)
+    assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
+
+
+def test_queues_that_no_pool_serves_are_told(keeping: Keeping) -> None:
+    keeping.sql("INSERT INTO jobs (type, queue) VALUES ('t', 'lost'), ('t', 'retry')")
+    keeping.tick()
+    assert keeping.unserved == [{"lost": 1}]
+    assert keeping.events() == ["QueueUnserved"]
+    keeping.put(manifest("other", queues=["lost"]))
+    keeping.tick(10)
+    assert keeping.unserved[-1] == {}
+
+
+def test_a_secret_that_cannot_be_read_for_now_changes_nothing(
+    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeping.put(node(secret="smtp"))
+    keeping.tick()
+
+    def away(namespace: str, name: str) -> None:
+        raise ClusterUnavailable("503")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keeping.cluster, "secret", away)
+        keeping.put(node("acme-2", secret="other"))
+        keeping.tick()
+    assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
+    assert keeping.condition("CredentialsReady", "default/acme-2") == ("False", "ClusterUnavailable")
+    assert keeping.rows()["acme-2"][0] is False, f"only {HELD} hold mail"
+    assert Reason.CLUSTER_UNAVAILABLE not in HELD
+
+
+def test_who_does_not_lead_does_nothing(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp"))
+    keeping.cluster.failures[SHARED] = NotLeader("another replica leads")
+    keeping.tick()
+    assert keeping.rows() == {}
+    assert keeping.cluster.calls == []
+
+
+def test_a_new_keeper_does_not_tell_again_what_was_told(keeping: Keeping) -> None:
+    keeping.put(node(workers={"poolRef": {"name": "nope"}}))
+    keeping.tick()
+    other = keeping.another()
+    other.tick(keeping.now + 1)
+    end(other)
+    assert keeping.events() == ["PoolMissing"]
+    assert [call for call, _ in keeping.cluster.calls] == ["patch_status"]
