@@ -78,6 +78,7 @@ class Bench:
         schedule: Schedule | None = None,
         trust: ssl.SSLContext | None = None,
         session_wait_seconds: float = 0.3,
+        place: str = "shared",
     ) -> None:
         self.engine = engine
         self.client = client
@@ -100,6 +101,7 @@ class Bench:
             pause=clock.pause,
             schedule=schedule or Schedule(300, 432_000),
             session_wait_seconds=session_wait_seconds,
+            place=place,
         )
         self.job_type: JobType = email_send(self.deps)
         self.registry = Registry([self.job_type])
@@ -123,6 +125,7 @@ class Bench:
         tls: str = "None",
         paused: bool = False,
         login: bool = False,
+        placement: str = "Shared",
         **limits: Any,
     ) -> None:
         """Make or change the node."""
@@ -133,6 +136,7 @@ class Bench:
             "limits": {"maxConnections": 20, "messagesPerConnection": 100, **limits},
             "tenants": [],
             "paused": paused,
+            "workers": {"placement": placement, "poolRef": {"name": "email"}},
         }
         with self.engine.begin() as connection:
             connection.execute(

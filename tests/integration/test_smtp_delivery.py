@@ -407,13 +407,67 @@ def test_a_paused_node_hands_back(bench: Bench, lab: Lab) -> None:
     assert [type(o) for o in bench.run()] == [HandBack]
 
 
-def test_a_node_that_is_gone_is_our_own_fault(bench: Bench, lab: Lab, engine: Engine) -> None:
+def test_the_mail_of_a_node_that_is_gone_goes_back_and_uses_no_attempt(bench: Bench, lab: Lab, engine: Engine) -> None:
     bench.node(lab.port)
     bench.enqueue("a@b.example")
     with engine.begin() as connection:
         connection.execute(text("DELETE FROM sending_nodes"))
     (outcome,) = bench.run()
-    assert outcome == Transient(f"sending node {NODE!r} does not exist")
+    assert outcome == Snooze(1.0, f"sending node {NODE} does not exist", kind="node_unknown")
+    assert [(job["state"], job["attempt"]) for job in bench.jobs()] == [("scheduled", 0)]
+    assert bench.statuses() == ["queued"]
+
+
+@pytest.mark.parametrize(
+    ("placement", "place", "served"),
+    [
+        pytest.param("Shared", "shared", True, id="shared mail, shared workers"),
+        pytest.param("Dedicated", NODE, True, id="its own workers"),
+        pytest.param("Dedicated", "shared", False, id="dedicated mail, shared workers"),
+        pytest.param("Shared", NODE, False, id="shared mail, once its own workers"),
+        pytest.param("Dedicated", "other-1", False, id="workers of another node"),
+    ],
+)
+def test_a_worker_puts_back_what_is_not_its_own(
+    engine: Engine, redis_client: redis.Redis, lab: Lab, placement: str, place: str, served: bool
+) -> None:
+    with closing(Bench(engine, redis_client, place=place)) as bench:
+        bench.node(lab.port, placement=placement)
+        bench.enqueue("a@b.example", "c@b.example")
+        found = bench.run()
+        if served:
+            assert ([type(o) for o in found], len(lab.accepted)) == ([Done] * 2, 2)
+            return
+        reason = f"node {NODE} is not served by {place} workers"
+        assert found == [Snooze(1.0, reason, kind="misplaced")] * 2
+        assert [(j["state"], j["attempt"], j["last_error"]) for j in bench.jobs()] == [("scheduled", 0, reason)] * 2
+        assert (bench.statuses(), lab.accepted) == (["queued"] * 2, [])
+
+
+def test_a_node_that_was_given_to_these_workers_a_moment_ago_is_theirs(
+    engine: Engine, redis_client: redis.Redis, lab: Lab
+) -> None:
+    with closing(Bench(engine, redis_client, place=NODE)) as bench:
+        bench.node(lab.port)
+        bench.enqueue("a@b.example")
+        assert [type(o) for o in bench.run()] == [Snooze]
+        with engine.begin() as connection:  # behind the directory's back
+            connection.execute(
+                text("UPDATE sending_nodes SET spec = jsonb_set(spec, '{workers,placement}', '\"Dedicated\"')")
+            )
+        assert [type(o) for o in bench.run_again()] == [Done]
+
+
+def test_a_node_that_was_taken_from_these_workers_and_deleted_is_gone(
+    engine: Engine, redis_client: redis.Redis, lab: Lab
+) -> None:
+    with closing(Bench(engine, redis_client, place="other-1")) as bench:
+        bench.node(lab.port)
+        bench.enqueue("a@b.example")
+        bench.run()
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM sending_nodes"))
+        assert [o.kind for o in bench.run_again() if isinstance(o, Snooze)] == ["node_unknown"]
 
 
 def test_without_redis_mail_waits(bench: Bench, lab: Lab, engine: Engine) -> None:

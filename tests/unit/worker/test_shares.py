@@ -38,6 +38,13 @@ def test_a_queue_without_a_weight_weighs_two() -> None:
     assert found == {"a": pytest.approx(600, rel=0.01), "b": pytest.approx(300, rel=0.01)}
 
 
+def test_the_queues_of_a_dedicated_node_have_the_weights_of_the_pools() -> None:
+    found = picks(
+        Shares([f"{queue}.n.1" for queue in QUEUES], WEIGHTS, "n.1"), ["campaign-standard.n.1", "retry.n.1"], 800
+    )
+    assert found == {"campaign-standard.n.1": pytest.approx(600, rel=0.01), "retry.n.1": pytest.approx(200, rel=0.01)}
+
+
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(1, 300))
 def test_no_queue_is_ever_more_than_one_turn_from_its_share(weights: list[int], count: int) -> None:
     names = [f"q{n}" for n in range(len(weights))]

@@ -35,6 +35,9 @@ log = structlog.get_logger(__name__)
 PIPE_AWAY_SECONDS = 5.0
 AFTER_FAULT_SECONDS = 30.0
 SESSION_WAIT_SECONDS = 5.0
+# The relay knows within a poll that a node is gone or has moved, and sends its mail by the right road, or holds it. Not
+# at once: where workers and relay disagree for good, about POSTFLEET_NODE say, the mail would run in a circle.
+MISPLACED_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,9 @@ class Delivery:
         """One outcome per job, in order."""
         try:
             with transaction(self._deps.engine) as connection:
-                parcels = load(connection, self._jobs, self._deps.directory, self._deps.monotonic())
+                parcels = load(
+                    connection, self._jobs, self._deps.directory, self._deps.monotonic(), self._deps.place
+                )
         except StoreUnavailable as error:
             for _ in self._jobs:
                 yield HandBack(f"PostgreSQL is away: {error}")
@@ -107,11 +112,12 @@ class Delivery:
         node = parcel.node
         name = parcel.row.node
         if node is None:
-            return Transient(f"sending node {name!r} does not exist")
+            return Snooze(MISPLACED_SECONDS, f"sending node {name} does not exist", kind="node_unknown")
         if node.paused:
             return HandBack(f"node {name} is paused")
         if not node.served_by(self._deps.place):
-            return HandBack(f"node {name} is not served by {self._deps.place} workers")
+            reason = f"node {name} is not served by {self._deps.place} workers"
+            return Snooze(MISPLACED_SECONDS, reason, kind="misplaced")
         if not node.open_to(parcel.row.tenant):
             return Transient(f"sending node {name!r} is not open to tenant {parcel.row.tenant!r}")
         if name in self._broken:

@@ -54,13 +54,19 @@ class Kept(Generic[K, V]):
                 if (kept := self._values.get(k)) and now - kept[0] < KEEP_SECONDS
                 for v in [kept[1]]
             }
-        if missing := wanted - found.keys():
-            rows = connection.execute(self._statement, {"keys": list(missing)}).mappings()
-            fresh = dict(self._make(row) for row in rows)
-            with self._lock:
-                self._values.update({key: (now, value) for key, value in fresh.items()})
-            found |= fresh
-        return found
+        missing = wanted - found.keys()
+        return found | self.read(connection, missing, now) if missing else found
+
+    def read(self, connection: Connection, keys: Iterable[K], now: float) -> dict[K, V]:
+        """The same, as PostgreSQL has them now."""
+        wanted = set(keys)
+        rows = connection.execute(self._statement, {"keys": list(wanted)}).mappings()
+        fresh = dict(self._make(row) for row in rows)
+        with self._lock:
+            for gone in wanted - fresh.keys():
+                self._values.pop(gone, None)
+            self._values.update({key: (now, value) for key, value in fresh.items()})
+        return fresh
 
 
 class Directory:

@@ -15,6 +15,7 @@ from postfleet_workers.mail.compose import Skeleton, address
 from postfleet_workers.mail.directory import Campaign, Directory
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.render import Content
+from postfleet_workers.placement import SHARED
 from postfleet_workers.throttling.limits import Limit
 
 
@@ -115,11 +116,21 @@ def _prepare(parts: Mapping[str, Any], campaign_name: str, node: NodeSpec) -> tu
     return content, skeleton
 
 
-def load(connection: Connection, jobs: Sequence[Job], directory: Directory, now: float) -> dict[int, Parcel]:
-    """The bundle's parcels by job id; a job without an email has none. `now` is monotonic seconds."""
+def load(
+    connection: Connection, jobs: Sequence[Job], directory: Directory, now: float, place: str = SHARED
+) -> dict[int, Parcel]:
+    """The bundle's parcels by job id; a job without an email has none.
+
+    `now` is monotonic seconds; `place`: whose workers these are. A node that is not theirs may have become so just now,
+    so it is looked up again: what the relay sends them by its new road would be handed back, and sent again, until the
+    directory forgets.
+    """
     found = connection.execute(queries.LOAD, {"job_ids": [job.id for job in jobs]}).mappings()
     rows = [Row(**dict(row)) for row in found]
     nodes = directory.nodes.get(connection, (row.node for row in rows), now)
+    if strange := {name for name, node in nodes.items() if not node.served_by(place)}:
+        own = {name: node for name, node in nodes.items() if name not in strange}
+        nodes = own | directory.nodes.read(connection, strange, now)
     tenants = directory.tenants.get(connection, (row.tenant for row in rows), now)
     ids = (row.campaign_id for row in rows if row.campaign_id is not None)
     campaigns = directory.campaigns.get(connection, ids, now)

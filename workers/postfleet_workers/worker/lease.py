@@ -7,7 +7,8 @@ as dead. Both halves are measured on this machine's monotonic clock from the mom
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import repeat
 
 import structlog
 from sqlalchemy import Engine
@@ -18,9 +19,21 @@ from postfleet_workers.store.session import transaction
 
 log = structlog.get_logger(__name__)
 
+# The load that a renewal reports is what throughput is measured by: no lease is so long that it may be older than this.
+BEAT_SECONDS = 5.0
+# What a process did first is told soon: a pool that starts from zero waits for its first measurement.
+FIRST_BEAT_SECONDS = 1.0
+
+
+def beats(lease_seconds: float) -> Iterator[float]:
+    """Seconds to wait before each renewal. Pure."""
+    beat = min(lease_seconds / 6, BEAT_SECONDS)
+    yield min(beat, FIRST_BEAT_SECONDS)
+    yield from repeat(beat)
+
 
 class Lease:
-    """Registered by `start`, renewed six times per lease until `stop`."""
+    """Registered by `start`, renewed until `stop`: six times per lease, and every 5 s at the least."""
 
     def __init__(
         self,
@@ -74,7 +87,9 @@ class Lease:
             log.warning("goodbye_not_written", error=str(error))
 
     def _run(self) -> None:
-        while not self._stopped.wait(self.seconds / 6):
+        for wait in beats(self.seconds):
+            if self._stopped.wait(wait):
+                return
             try:
                 sent = clock.monotonic()
                 with transaction(self._engine) as connection:

@@ -109,7 +109,7 @@ def assemble(app: App, shape: Shape) -> tuple[LaneWorker, Runner, Lease]:
         backoff_base_seconds=settings.backoff_base_seconds,
     )
     broker = brokers.make(app.raw_client, who.id, shape.queues, runner.run)
-    shares = Shares(shape.queues, parse_weights(settings.queue_weights))
+    shares = Shares(shape.queues, parse_weights(settings.queue_weights), settings.node)
     worker = LaneWorker(
         broker,
         queues=list(shape.queues),

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
+from postfleet_workers.placement import SHARED, logical
+
 DEFAULT_WEIGHT = 2
 
 
 class Shares:
     """Picks among queues in the order given: the first is strict."""
 
-    def __init__(self, queues: Sequence[str], weights: Mapping[str, int]) -> None:
+    def __init__(self, queues: Sequence[str], weights: Mapping[str, int], place: str = SHARED) -> None:
+        """Queues go by their names in Redis, `weights` by those in the ledger; `place`: whose workers these are."""
         self._first = queues[0]
-        self._strides = {queue: 1.0 / weights.get(queue, DEFAULT_WEIGHT) for queue in queues[1:]}
+        self._strides = {queue: 1.0 / weights.get(logical(queue, place), DEFAULT_WEIGHT) for queue in queues[1:]}
         self._passes = dict.fromkeys(self._strides, 0.0)
         self._level = 0.0
 
