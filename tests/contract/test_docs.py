@@ -18,7 +18,8 @@ import click
 import pytest
 import yaml
 
-from postfleet_operator.reasons import ConditionType, DecisionReason, EventReason, Reason
+from postfleet_operator.node_conditions import Phase
+from postfleet_operator.reasons import ConditionType, DecisionReason, EventReason, NodeConditionType, Reason
 from postfleet_operator.scaling.values import Bottleneck
 from postfleet_workers.jobs import JobType
 from postfleet_workers.mail.outcome import Status
@@ -207,8 +208,17 @@ def test_the_tables_of_scaling_are_complete() -> None:
         b.value for b in (Bottleneck.NONE, Bottleneck.WORKERS, Bottleneck.STARTING, Bottleneck.MAX_REPLICAS)
     ] + [Bottleneck.THROTTLE.value, Bottleneck.SIGNAL.value]
     assert column("autoscaling.md", "Conditions") == [condition.value for condition in ConditionType]
-    assert set(column("autoscaling.md", "Conditions", 2)) == {reason.value for reason in Reason}
-    assert set(column("autoscaling.md", "Events")) == {reason.value for reason in EventReason}
+
+
+def test_the_tables_of_nodes_are_complete() -> None:
+    assert column("nodes.md", "Reading the status") == [phase.value for phase in Phase]
+    assert column("nodes.md", "Conditions") == [condition.value for condition in NodeConditionType]
+
+
+def test_every_reason_and_event_is_in_a_table() -> None:
+    pages = ("autoscaling.md", "nodes.md")
+    assert {word for page in pages for word in column(page, "Conditions", 2)} == {reason.value for reason in Reason}
+    assert {word for page in pages for word in column(page, "Events")} == {reason.value for reason in EventReason}
 
 
 def test_the_table_of_a_job_types_fields_is_complete() -> None:
