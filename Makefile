@@ -7,7 +7,7 @@ UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/\1/p;}' uv.lock)
 SOURCES := operator workers local tests docs
 
-.PHONY: help setup demo test test-unit test-deps lint fmt ci clean
+.PHONY: help setup demo test test-unit test-cluster test-deps lint fmt ci clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -31,8 +31,11 @@ test: setup ## Run everything that needs no cluster.
 test-unit: setup ## Run the tests that take milliseconds.
 	$(BIN)/pytest tests/unit $(ARGS)
 
-test-deps: ## Install what slower suites need beyond Python; today nothing.
-	@:
+test-cluster: setup test-deps ## Run the operator against a real API server, with pods as processes.
+	$(BIN)/pytest tests/cluster -n 2 --dist loadfile $(ARGS)
+
+test-deps: ## Build the API server and etcd that test-cluster needs, once; needs Go or KUBEBUILDER_ASSETS.
+	@$(PYTHON) tests/cluster/assets.py
 
 lint: setup ## Check style, types and the architecture.
 	$(BIN)/ruff check $(SOURCES)
