@@ -109,8 +109,9 @@ class Api:
                 return first
 
     def apply(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
-        """Server-side apply; conflicts are won. Raises like `get`, and NotLeader."""
-        return self._write("PATCH", path, {"fieldManager": manager, "force": "true"}, body, APPLY)
+        """Server-side apply; conflicts are won, unknown fields refused. Raises like `get`, and NotLeader."""
+        query = {"fieldManager": manager, "force": "true", "fieldValidation": "Strict"}
+        return self._write("PATCH", path, query, body, APPLY)
 
     def merge(self, path: str, body: Mapping[str, Any], manager: str) -> dict[str, Any]:
         """JSON merge patch. Raises like `get`, and NotLeader."""
