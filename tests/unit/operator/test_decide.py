@@ -309,7 +309,8 @@ def test_queues_with_targets_of_their_own_add_up() -> None:
 
 def test_few_busy_threads_promise_no_more_than_a_full_pool_has_shown() -> None:
     state = State()
-    for busy, pace in ((8, 4.0), (1, 20.0)):
+    # The first interval was full only at its end.
+    for busy, pace in ((8, 1.0), (8, 4.0), (1, 20.0)):
         work = Work(round(pace * busy * 5), 5.0 * busy, 5.0, busy, 8)
         seen = replace(sample(load(10, 1.0), 1), work=work)
         pool = latency_spec(worker={"threads": 8})
