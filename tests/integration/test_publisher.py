@@ -44,7 +44,9 @@ class Relay:
         return look
 
     def tick_all(self, queues: Sequence[str], threads: int = 0, *, full: bool = True) -> list[Look]:
-        live = [LiveWorker("w", tuple(queues), threads)] if threads else []
+        return self.tick_live(queues, [LiveWorker("w", tuple(queues), threads)] if threads else [], full=full)
+
+    def tick_live(self, queues: Sequence[str], live: Sequence[LiveWorker], *, full: bool = True) -> list[Look]:
         with self.engine.connect() as connection:
             with connection.begin():
                 rules = gate.read(connection)
@@ -53,14 +55,14 @@ class Relay:
                 self.publisher.report(connection, looks, rules)
         return looks
 
-    def record(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(str(self.client.get(f"postfleet:relay:{QUEUE}")))
+    def record(self, road: str = QUEUE) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(str(self.client.get(f"postfleet:relay:{road}")))
         return found
 
-    def messages(self) -> list[list[int]]:
+    def messages(self, road: str = QUEUE) -> list[list[int]]:
         """The pipe's bundles, as job ids."""
-        ids = self.client.lrange(f"dramatiq:{QUEUE}", 0, -1)
-        by_id = {message.id: [job for job, _ in message.items] for message in self.pipe.messages(QUEUE)}
+        ids = self.client.lrange(f"dramatiq:{road}", 0, -1)
+        by_id = {message.id: [job for job, _ in message.items] for message in self.pipe.messages(road)}
         return [by_id[str(one)] for one in ids]
 
     def run_all(self) -> None:
@@ -83,6 +85,76 @@ def jobs(count: int, **values: Any) -> Sequence[NewJob]:
 def node(engine: Engine, name: str = "n1", **limits: int) -> None:
     spec = json.dumps({"limits": limits})
     change(engine, "INSERT INTO sending_nodes (name, spec) VALUES (:name, CAST(:spec AS jsonb))", name=name, spec=spec)
+
+
+def dedicate(engine: Engine, name: str = "own") -> None:
+    node(engine, name)
+    change(
+        engine,
+        "UPDATE sending_nodes SET spec = spec || CAST(:w AS jsonb) WHERE name = :name",
+        name=name,
+        w=json.dumps({"workers": {"placement": "Dedicated", "poolRef": {"name": "email"}}}),
+    )
+
+
+def test_a_dedicated_nodes_mail_goes_its_own_road_with_slots_by_its_own_workers(engine: Engine, relay: Relay) -> None:
+    node(engine)
+    dedicate(engine)
+    shared = add(engine, *jobs(100, route="n1"))
+    own = add(engine, *jobs(100, route="own"))
+    live = [LiveWorker("w", (QUEUE,), 2), LiveWorker("x", (f"{QUEUE}.own",), 16, "own")]
+    by_road = {look.road: look for look in relay.tick_live([QUEUE], live)}
+    assert {road: sum(look.published.values()) for road, look in by_road.items()} == {QUEUE: 8, f"{QUEUE}.own": 32}
+    assert {job for bundle in relay.messages() for job in bundle} <= set(shared)
+    assert {job for bundle in relay.messages(f"{QUEUE}.own") for job in bundle} <= set(own)
+    assert (relay.record()["held"], relay.record(f"{QUEUE}.own")["held"]) == (92, 68)
+    assert (relay.record()["on_offer"], relay.record(f"{QUEUE}.own")["on_offer"]) == (8, 32)
+    assert json.loads(str(relay.client.hvals(f"dramatiq:{QUEUE}.own.msgs")[0]))["queue_name"] == f"{QUEUE}.own"
+
+
+def test_a_dedicated_node_without_work_or_workers_is_told_of_all_the_same(engine: Engine, relay: Relay) -> None:
+    dedicate(engine)
+    relay.tick_all([QUEUE, "retry"], 4)
+    for road in (f"{QUEUE}.own", "retry.own"):
+        assert (relay.record(road)["held"], relay.record(road)["permitted"]) == (0, {})
+    change(engine, "DELETE FROM sending_nodes")
+    add(engine, *jobs(7, route="own"))
+    (look,) = relay.tick_all([QUEUE], 4)
+    assert (look.road, look.published, look.hungry) == (QUEUE, {}, False)
+    assert relay.record()["throttled_by"] == {"node own unknown": 7}, "what waits for a node that is gone is shown"
+
+
+def test_a_full_road_holds_up_no_other_of_its_queue(engine: Engine, relay: Relay) -> None:
+    dedicate(engine)
+    add(engine, *jobs(100, route="own"))
+    relay.tick_all([QUEUE], 4)
+    urgent = add(engine, *jobs(3))
+    looks = relay.tick_all([QUEUE], 4, full=False)
+    assert [look.slots for look in looks] == [8, 0]
+    assert relay.messages() == [[job_id] for job_id in urgent]
+
+
+def test_a_suspect_of_a_dedicated_node_goes_its_road_and_is_alone_in_the_whole_queue(
+    engine: Engine, relay: Relay
+) -> None:
+    dedicate(engine)
+    own, other = add(engine, *jobs(1, route="own"), *jobs(1))
+    change(engine, "UPDATE jobs SET strikes = 2")
+    relay.tick_all([QUEUE])
+    found = {job for road in (QUEUE, f"{QUEUE}.own") for bundle in relay.messages(road) for job in bundle}
+    assert found == {other}
+    change(engine, "UPDATE jobs SET state = 'completed' WHERE id = :id", id=other)
+    relay.tick_all([QUEUE])
+    assert relay.messages(f"{QUEUE}.own") == [[own]]
+
+
+def test_arrivals_are_told_for_each_road(engine: Engine, relay: Relay) -> None:
+    dedicate(engine)
+    relay.tick_all([QUEUE], 4)
+    add(engine, *jobs(30, route="own"))
+    relay.tick_all([QUEUE], 4)
+    assert relay.record()["arrivals_per_second"] == 0
+    assert relay.record(f"{QUEUE}.own")["arrivals_per_second"] > 0
 
 
 def test_without_a_worker_a_few_bundles_of_one_wait_for_the_first(engine: Engine, relay: Relay) -> None:

@@ -39,7 +39,27 @@ def fetch(client: redis.Redis, broker: str) -> None:
 
 def look_after(engine: Engine, pipe: Pipe, *live: str) -> None:
     with engine.connect() as connection:
-        care.look_after(connection, pipe, QUEUE, lambda route: route == "", set(live), SECONDS)
+        care.look_after(connection, pipe, QUEUE, lambda queue, route: (queue, route) == (QUEUE, ""), set(live), SECONDS)
+
+
+def test_what_lies_on_a_road_that_its_node_has_left_is_free_to_go_the_other(
+    engine: Engine, pipe: Pipe, redis_client: redis.Redis
+) -> None:
+    roads = {"stays": QUEUE, "moved": f"{QUEUE}.moved"}
+    for route in roads:
+        add(engine, *[NewJob("probe", QUEUE, route=route)] * 2)
+    stays, moved = (offer(engine, ("default", "", route)) for route in roads)
+    runs, waits = moved
+    pipe.push(QUEUE, [("probe", [runs])], int(pipe.server_time() * 1000))
+    fetch(redis_client, "w")
+    start_worker(engine, "w")
+    claim(engine, [runs])
+    pipe.push(QUEUE, [("probe", [item]) for item in [*stays, waits]], int(pipe.server_time() * 1000))
+    with engine.connect() as connection:
+        care.look_after(connection, pipe, QUEUE, lambda queue, route: roads.get(route, queue) == QUEUE, {"w"}, SECONDS)
+    assert left(pipe) == sorted(job_id for job_id, _ in [*stays, runs]), "what runs is not disturbed"
+    assert offer(engine, ("default", "", "moved")) == [(waits[0], waits[1] + 1)], "at once"
+    assert offer(engine, ("default", "", "stays")) == []
 
 
 def left(pipe: Pipe) -> list[int]:

@@ -10,15 +10,16 @@ import psycopg
 import pytest
 import redis
 import structlog
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 from structlog.typing import EventDict
 
 from integration.ledger_steps import QUEUE, REGISTRY, add, ask, change
-from postfleet_workers import clock
+from postfleet_workers import clock, epoch
 from postfleet_workers.errors import StoreUnavailable
 from postfleet_workers.jobs import FIRST_QUEUE, NewJob
 from postfleet_workers.journal import Journal
+from postfleet_workers.relay import rows
 from postfleet_workers.relay.loop import EXPIRE_LIMIT, PROMOTE_LIMIT, Relay, collided
 from postfleet_workers.relay.publisher import Publisher
 from postfleet_workers.relay.queue import Pipe
@@ -120,6 +121,49 @@ def test_a_node_of_no_sense_is_said_once_for_each_change_and_stops_nothing(engin
     assert said() == []
     change(engine, "UPDATE sending_nodes SET spec = '[7]'")
     assert len(said()) == 1
+
+
+def test_mail_follows_its_node_from_road_to_road_within_a_poll(
+    engine: Engine, relay: Relay, redis_client: redis.Redis
+) -> None:
+    spec = '{"workers": {"placement": "%s", "poolRef": {"name": "email"}}}'
+    change(engine, "INSERT INTO sending_nodes (name, spec) VALUES ('n.1', CAST(:s AS jsonb))", s=spec % "Shared")
+    add(engine, *[NewJob("probe", QUEUE, route="n.1")] * 3, *[NewJob("probe", f"{QUEUE}.n")] * 2)
+
+    def waiting(after: str = "") -> dict[str, int]:
+        """Messages by road, once the relay knows of a change; it needs a poll to see it and a tick to follow."""
+        with engine.begin() as connection:
+            if after:
+                connection.execute(text(after))
+        with engine.connect() as connection:
+            for _ in range(2):
+                threading.Event().wait(POLL_SECONDS)
+                relay.tick(connection)
+        roads = (QUEUE, f"{QUEUE}.n.1", f"{QUEUE}.n")
+        return {road: redis_client.llen(f"dramatiq:{road}") for road in roads}
+
+    place = "UPDATE sending_nodes SET spec = jsonb_set(spec, '{workers,placement}', '\"%s\"')"
+    assert waiting() == {QUEUE: 3, f"{QUEUE}.n.1": 0, f"{QUEUE}.n": 2}
+    assert waiting(place % "Dedicated") == {QUEUE: 0, f"{QUEUE}.n.1": 3, f"{QUEUE}.n": 2}
+    assert waiting(place % "Shared") == {QUEUE: 3, f"{QUEUE}.n.1": 0, f"{QUEUE}.n": 2}
+    waiting(place % "Dedicated")
+    assert waiting("DELETE FROM sending_nodes") == {QUEUE: 0, f"{QUEUE}.n.1": 0, f"{QUEUE}.n": 2}
+    assert ask(engine, "SELECT count(*) FROM jobs WHERE state = 'available' AND attempt = 0") == [(5,)]
+
+
+def test_a_relay_that_was_not_there_finds_what_lies_on_the_road_of_a_node_that_is_gone(
+    engine: Engine, relay: Relay, redis_client: redis.Redis
+) -> None:
+    epoch.keep(redis_client, live_workers=False)
+    add(engine, NewJob("probe", QUEUE, route="n1"))
+    with engine.begin() as connection:
+        ((job_id, publication),) = [
+            (one.id, one.publication) for one in rows.publish(connection, QUEUE, ("default", "", "n1"), 1, 3600.0)
+        ]
+    Pipe(redis_client).push(f"{QUEUE}.n1", [("probe", [(job_id, publication)])], 0)
+    tick(engine, relay)
+    assert redis_client.exists(f"dramatiq:{QUEUE}.n1.msgs") == 0
+    assert ask(engine, "SELECT published_until <= now() FROM jobs") == [(True,)]
 
 
 @pytest.mark.parametrize("state", ["40P01", "40001"], ids=["deadlock", "serialization failure"])

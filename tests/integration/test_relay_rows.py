@@ -178,8 +178,8 @@ def test_which_messages_still_mean_something(engine: Engine) -> None:
     with engine.connect() as connection:
         meant = rows.offered(connection, asked)
     assert meant == {
-        (offered, items[offered]): rows.Offer("", executing=False),
-        (executing, items[executing]): rows.Offer("", executing=True),
+        (offered, items[offered]): rows.Offer(QUEUE, "", executing=False),
+        (executing, items[executing]): rows.Offer(QUEUE, "", executing=True),
     }
 
 

@@ -205,3 +205,34 @@ def test_the_tightest_limit_is_named() -> None:
     assert found.binding((*PER_MINUTE, SESSIONS, *PER_DAY)) == "node n1 maxConnections"
     assert found.binding(PER_MINUTE) == "node n1 per_minute"
     assert found.binding(()) is None
+
+
+def test_a_dedicated_node_has_a_road_of_its_own_in_every_queue() -> None:
+    dedicated = {"workers": {"placement": "Dedicated", "poolRef": {"name": "email"}}}
+    rules = Rules(
+        nodes={name: gate.node(name, spec, paused=False) for name, spec in {"own.1": dedicated, "n1": {}}.items()}
+    )
+    assert rules.roads("a.b") == ["a.b", "a.b.own.1"]
+    assert {route: rules.road("a.b", route) for route in ("", "n1", "gone", "own.1")} == {
+        "": "a.b", "n1": "a.b", "gone": "a.b", "own.1": "a.b.own.1"
+    }  # fmt: skip
+    assert rules.goes_by("a.b.own.1", "a.b", "own.1")
+    assert not rules.goes_by("a.b", "a.b", "own.1")
+    assert rules.dedicated() == {"own.1"}
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param({"placement": "Shared", "poolRef": {"name": "email"}}, id="shared"),
+        pytest.param({"placement": "Dedicated"}, id="no pool to copy"),
+        pytest.param({"placement": "Dedicated", "poolRef": None}, id="none yet"),
+        pytest.param(None, id="null"),
+    ],
+)
+def test_any_other_node_goes_by_the_queue_itself(workers: object) -> None:
+    assert Rules(nodes={"n1": gate.node("n1", {"workers": workers}, paused=False)}).roads("q") == ["q"]
+
+
+def test_workers_that_are_no_mapping_make_no_sense_and_close_the_node() -> None:
+    assert gate.node("n1", {"workers": [1]}, paused=False).invalid

@@ -161,6 +161,11 @@ def test_what_limits_let_through_is_told_by_the_slowest_of_each_group(
     assert compose(*groups, rules=rules)["permitted"] == permitted
 
 
+def test_work_that_was_all_put_on_offer_is_limited_too() -> None:
+    found = compose(group(due=5), published_now={("acme", "", "n1"): 5})
+    assert found["permitted"] == {"node n1 per_minute": 1.6667}
+
+
 @pytest.mark.parametrize(
     ("one", "permits", "rules", "balance"),
     [

@@ -86,9 +86,7 @@ class Delivery:
         """One outcome per job, in order."""
         try:
             with transaction(self._deps.engine) as connection:
-                parcels = load(
-                    connection, self._jobs, self._deps.directory, self._deps.monotonic(), self._deps.place
-                )
+                parcels = load(connection, self._jobs, self._deps.directory, self._deps.monotonic(), self._deps.place)
         except StoreUnavailable as error:
             for _ in self._jobs:
                 yield HandBack(f"PostgreSQL is away: {error}")

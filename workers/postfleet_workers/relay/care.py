@@ -15,7 +15,7 @@ FETCHED_PUBLICATIONS = 2  # publishing leases within which a worker claims what 
 
 
 def look_after(
-    connection: Connection, pipe: Pipe, road: str, belongs: Callable[[str], bool], live: set[str], seconds: float
+    connection: Connection, pipe: Pipe, road: str, belongs: Callable[[str, str], bool], live: set[str], seconds: float
 ) -> None:
     """One pass over the messages of a queue in Redis.
 
@@ -23,8 +23,8 @@ def look_after(
         connection: to the ledger.
         pipe: to Redis.
         road: what Redis calls the queue.
-        belongs: whether jobs of a route go that way. Those that do not any more, because their node has become
-            Dedicated or has ceased to be, are taken back and go their new way at once.
+        belongs: whether jobs of a queue (as the ledger calls it) and a route go that way. Those that do not any more,
+            because their node has become Dedicated or has ceased to be, are taken back and go their new way at once.
         live: brokers of live workers.
         seconds: of a publishing lease.
 
@@ -41,7 +41,9 @@ def look_after(
     items = [item for message in messages for item in message.items]
     with connection.begin():
         offers = rows.offered(connection, items)
-    meant = {item: offer.executing for item, offer in offers.items() if offer.executing or belongs(offer.route)}
+    meant = {
+        item: offer.executing for item, offer in offers.items() if offer.executing or belongs(offer.queue, offer.route)
+    }
     kept, dropped = sort(messages, meant, live, since_ms)
     pipe.drop(road, dropped)
     with connection.begin():

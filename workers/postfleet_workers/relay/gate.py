@@ -103,7 +103,7 @@ class Rules:
         node = self.nodes.get(route) if route else None
         return f"{queue}.{route}" if node is not None and node.dedicated else queue
 
-    def goes_by(self, queue: str, road: str, route: str) -> bool:
+    def goes_by(self, road: str, queue: str, route: str) -> bool:
         """Whether the queue's jobs of that route go by that road."""
         return self.road(queue, route) == road
 

@@ -237,15 +237,14 @@ class Relay:
         return before != self._dedicated
 
     def _look_after(self, connection: Connection, owned: list[str], live: set[str]) -> None:
-        seconds = self._settings.publication_seconds
-        for queue in owned:
-            for road in self._rules.roads(queue):
-                belongs = partial(self._rules.goes_by, queue, road)
-                care.look_after(connection, self._pipe, road, belongs, live, seconds)
+        roads = {road for queue in owned for road in self._rules.roads(queue)}
+        # And those that were: what lies there belongs nowhere near. A name may mean several things; the rows decide.
         current = {road for queue in self._known for road in self._rules.roads(queue)}
-        for road in self._pipe.queues() - current:
-            if any(road.startswith(f"{queue}.") for queue in owned):
-                care.look_after(connection, self._pipe, road, lambda _: False, live, seconds)
+        left = self._pipe.queues() - current
+        roads |= {road for road in left if any(road.startswith(f"{queue}.") for queue in owned)}
+        for road in sorted(roads):
+            belongs = partial(self._rules.goes_by, road)
+            care.look_after(connection, self._pipe, road, belongs, live, self._settings.publication_seconds)
 
     def _expire(self, connection: Connection, queues: list[str]) -> None:
         for _ in range(EXPIRE_BATCHES):

@@ -122,7 +122,7 @@ def compose(
         "running_bundles": sum(pipeful.bundles for pipeful in pipe.values()),
         "mean_bundle_size": round(max(1.0, (on_offer + running) / messages), 3) if messages else 1.0,
         "arrivals_per_second": round(arrivals_per_second, 3),
-        "permitted": _permitted([s.group for s in open_ones if s.due + s.group.published], rules, permits),
+        "permitted": _permitted([s.group for s in open_ones if s.group.due + s.group.published], rules, permits),
     }
 
 

@@ -91,7 +91,7 @@ UPDATE jobs SET published_until = postfleet_now() + make_interval(secs => :secon
     WHERE j.state = 'available' AND j.published_until IS NOT NULL FOR UPDATE OF j SKIP LOCKED)
 """)
 OFFERED = text("""
-SELECT j.id, j.publication, j.route, j.state = 'executing' AS executing FROM jobs j
+SELECT j.id, j.publication, j.queue, j.route, j.state = 'executing' AS executing FROM jobs j
 JOIN unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS m(id, publication)
   ON j.id = m.id AND j.publication = m.publication
 WHERE j.state = 'executing' OR j.state = 'available' AND j.published_until IS NOT NULL
@@ -136,6 +136,7 @@ class Published:
 class Offer:
     """A row that a message may still mean: where it should go, and whether somebody executes it."""
 
+    queue: str
     route: str
     executing: bool
 
@@ -188,7 +189,7 @@ def extend(connection: Connection, items: Items, seconds: float) -> None:
 def offered(connection: Connection, items: Items) -> dict[tuple[int, int], Offer]:
     """Which (id, publication) still mean something, on offer or executing."""
     found = connection.execute(OFFERED, split(items))
-    return {(row.id, row.publication): Offer(row.route, row.executing) for row in found}
+    return {(row.id, row.publication): Offer(row.queue, row.route, row.executing) for row in found}
 
 
 def lapse(connection: Connection, queues: Sequence[str]) -> None:
