@@ -202,7 +202,7 @@ def test_the_tables_of_states_are_complete() -> None:
 
 
 def test_the_tables_of_scaling_are_complete() -> None:
-    unclamped = {DecisionReason.BACKLOG, DecisionReason.IDLE}
+    unclamped = {DecisionReason.BACKLOG, DecisionReason.IDLE, DecisionReason.LATENCY}
     assert column("autoscaling.md", "Clamps") == [r.value for r in DecisionReason if r not in unclamped]
     assert column("autoscaling.md", "Reading a decision") == [
         b.value for b in (Bottleneck.NONE, Bottleneck.WORKERS, Bottleneck.STARTING, Bottleneck.MAX_REPLICAS)
