@@ -46,20 +46,23 @@ class Heartbeats:
     """What workers report of themselves, as the difference between the last two heartbeats."""
 
     def __init__(self) -> None:
-        self._beat: View | None = None
-        self._seconds = 0.0
+        self._completed = 0
+        self._at = 0.0
 
-    def look(self, view: View, service_seconds: float) -> Work | None:
+    def look(self, fleet: Fleet, view: View) -> Work | None:
         """What was done between the last two heartbeats, once; None while there is nothing new."""
-        if view.now < self._seconds + HEARTBEAT_SECONDS:
+        if view.now < self._at + HEARTBEAT_SECONDS:
             return None
-        last, self._beat = self._beat, view
-        elapsed = view.now - self._seconds
-        self._seconds = view.now
-        done = view.completed - (0 if last is None else last.completed)
+        since, self._at = self._at, view.now
+        done, self._completed = view.completed - self._completed, view.completed
         if not view.threads:
             return None
-        return Work(done, done * service_seconds, elapsed, min(view.running, view.threads), view.threads)
+        # Who has started in between has not had all of that time; who drains, all of it.
+        lived = [view.now - max(since, pod.ready_at) for pod in fleet.pods() if pod.ready_at <= view.now]
+        others = view.threads - len(lived) * fleet.shape.threads
+        seconds = (sum(lived) * fleet.shape.threads + others * (view.now - since)) / view.threads
+        busy_seconds = done * fleet.shape.service_seconds
+        return Work(done, busy_seconds, seconds, min(view.running, view.threads), view.threads)
 
 
 class Postfleet:
@@ -87,7 +90,7 @@ class Postfleet:
         if self.next_at < self._look_at:
             view = fleet.view()
             self._signal = self._record(view)
-            self._work = self._heartbeats.look(view, fleet.shape.service_seconds) or self._work
+            self._work = self._heartbeats.look(fleet, view) or self._work
             self.next_at = self._look_at
             return None
         self._look_at += self._polling
