@@ -6,11 +6,11 @@ as written, any other is turned to the sink. `--smtp HOST:PORT` turns every node
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass, replace
 
 from postfleet_local.errors import ManifestError
 from postfleet_operator.manifests import Manifests, Secret
+from postfleet_operator.reachability import on_loopback
 from postfleet_operator.spec import SendingNode
 from postfleet_operator.spec.node import Smtp, Tls
 
@@ -38,14 +38,6 @@ def parse_endpoint(text: str) -> Endpoint:
     if not host or (":" in host and not text.startswith("[")) or not port.isdecimal() or not 1 <= int(port) <= 65535:
         raise ManifestError(f"--smtp: {text!r} is no HOST:PORT, give for example 127.0.0.1:2525")
     return Endpoint(host, int(port))
-
-
-def on_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's loopback."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def to_server(manifests: Manifests, server: Endpoint) -> Manifests:

@@ -29,7 +29,7 @@ from postfleet_operator.logins import Logins
 from postfleet_operator.node_conditions import NodeFacts
 from postfleet_operator.nodes import mirror
 from postfleet_operator.probing import Endpoint, Prober
-from postfleet_operator.reachability import Reach, judge
+from postfleet_operator.reachability import Reach, judge, on_loopback
 from postfleet_operator.reasons import EventReason, EventType, Reason
 from postfleet_operator.rivals import doubles
 from postfleet_operator.rounds import always, go_round
@@ -228,7 +228,8 @@ class Keeper:
 
     def _reach(self, node: SendingNode, now: float) -> Reach:
         experience = self._deliveries.experience(node.name)
-        return judge(experience, self._prober.answer(endpoint_of(node)), dedicated=is_dedicated(node), now=now)
+        own_place = is_dedicated(node) or on_loopback(node.spec.smtp.host)
+        return judge(experience, self._prober.answer(endpoint_of(node)), own_place=own_place, now=now)
 
     def _report(self, census: Census, now: float) -> None:
         twice = doubles(census.nodes, {key: login.username for key, login in self._credentials.logins.items()})

@@ -15,6 +15,9 @@ from postfleet_operator.spec import SendingNode
 # A condition that flaps is told of this often.
 EVENT_SECONDS = 600.0
 
+# What a node is ready after that was nothing about the node.
+ELSEWHERE = frozenset({Reason.DATABASE_UNAVAILABLE, Reason.NOT_MIRRORED_YET, Reason.PAUSED})
+
 LOST = {
     NodeConditionType.CREDENTIALS_READY: EventReason.CREDENTIALS_MISSING,
     NodeConditionType.REACHABLE: EventReason.UNREACHABLE,
@@ -67,7 +70,7 @@ def turns(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]
         if kind is NodeConditionType.READY:
             if condition["reason"] == Reason.INVALID_SPEC:
                 yield Turn(EventType.WARNING, EventReason.INVALID_SPEC, condition["message"])
-            elif condition["status"] == "True" and last.get("status") == "False":
+            elif condition["status"] == "True" and last.get("status") == "False" and last["reason"] not in ELSEWHERE:
                 yield Turn(EventType.NORMAL, EventReason.NODE_READY, condition["message"])
         elif condition["status"] == "False" and kind in LOST:
             taken = condition["reason"] == Reason.NAME_TAKEN and kind is NodeConditionType.IDENTITY_UNIQUE

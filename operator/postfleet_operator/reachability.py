@@ -1,11 +1,13 @@
 """Whether a node's SMTP server can be reached: what its workers met, and what a look at its banner says. Pure.
 
 The workers know best: mail that was taken, sessions that failed. Where they have met nothing lately, the operator's own
-probe speaks. A Dedicated node may be reachable from its own place only: there a probe that fails says nothing.
+probe speaks. A node may be reachable from its workers' own place only, because it is Dedicated or its server is on
+loopback: there a probe that fails says nothing.
 """
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 
 from postfleet_operator.deliveries import Experience
@@ -35,11 +37,19 @@ class Reach:
     message: str
 
 
-def judge(experience: Experience, probe: Probe | None, *, dedicated: bool, now: float) -> Reach:
-    """Whether the node can be reached, at `now` in epoch seconds."""
+def on_loopback(host: str) -> bool:
+    """Whether a host name or address is that of whoever asks."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def judge(experience: Experience, probe: Probe | None, *, own_place: bool, now: float) -> Reach:
+    """Whether the node can be reached, at `now` in epoch seconds; `own_place`: perhaps from its workers' place only."""
     failed_at, sent_at = _fresh(experience.failed_at, now), _fresh(experience.sent_at, now)
     if failed_at is not None and (sent_at is None or failed_at > sent_at):
-        refuted = experience.phase in BEFORE_GREETING and not dedicated
+        refuted = experience.phase in BEFORE_GREETING and not own_place
         if not (refuted and probe is not None and not probe.problem and probe.at > failed_at):
             words = f"sessions of the workers fail at {experience.phase}: {experience.failure}"
             return Reach(False, Reason.SESSIONS_FAIL, words)
@@ -50,8 +60,8 @@ def judge(experience: Experience, probe: Probe | None, *, dedicated: bool, now: 
     if not probe.problem:
         return Reach(True, Reason.SERVER_ANSWERS, f"{probe.endpoint} greets as an SMTP server")
     words = f"{probe.endpoint}: {probe.problem}"
-    if dedicated:
-        words += "; that is how it looks from the operator, the node's own workers may reach it from their place"
+    if own_place:
+        words += "; that is how it looks from the operator, its workers may reach it from their place"
         return Reach(None, Reason.NOT_KNOWN, words)
     return Reach(False, Reason.NO_ANSWER, f"{words}; see spec.smtp.host and port, and whether a firewall is between")
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from postfleet_operator.cluster import BrokenNode
 from postfleet_operator.conditions import Problem
+from postfleet_operator.reachability import on_loopback
 from postfleet_operator.reasons import Reason
 from postfleet_operator.spec import SendingNode
 
@@ -36,9 +37,9 @@ def doubles(nodes: Iterable[SendingNode], usernames: Mapping[str, str]) -> dict[
     """By key, the nodes that log in as an older one does, or send in the name of its domain through its host.
 
     `usernames` are the logins that are known, by node key. The limits of such two nodes hold for each of them, so the
-    provider sees their sum.
+    provider sees their sum. A server on loopback is another one for every worker.
     """
-    given = list(nodes)
+    given = [node for node in nodes if not on_loopback(node.spec.smtp.host)]
 
     def account(node: SendingNode) -> object:
         smtp, secret = node.spec.smtp, node.spec.smtp.credentials_secret_ref

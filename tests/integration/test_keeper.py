@@ -274,7 +274,7 @@ def test_postgresql_goes_away_and_comes_back(keeping: Keeping) -> None:
     keeping.tick(RETRY_SECONDS)
     assert keeping.condition("Mirrored") == ("True", "Mirrored")
     assert (keeping.phase("default/acme-2"), keeping.rows().keys()) == ("Active", {"acme-1", "acme-2"})
-    assert keeping.events() == ["DatabaseLost", "DatabaseRestored", "NodeReady", "NodeReady"]
+    assert keeping.events() == ["DatabaseLost", "DatabaseRestored"]
 
 
 def test_a_table_that_somebody_touched_is_put_right(keeping: Keeping) -> None:

@@ -115,6 +115,11 @@ def status(fleet: Fleet, node: str) -> dict[str, Any]:
     return json.loads(file.read_text()) if file.exists() else {}
 
 
+def condition(fleet: Fleet, node: str, kind: str) -> str | None:
+    found = {each["type"]: str(each["reason"]) for each in status(fleet, node).get("conditions", [])}
+    return found.get(kind)
+
+
 def test_a_dedicated_node_sends_through_workers_of_its_own_and_becomes_shared_again(fleet: Fleet, folder: Path) -> None:
     wait_until(lambda: workers(fleet, "email") and workers(fleet, "email-eu-1"), "workers of both kinds")
     (own,), (shared,) = workers(fleet, "email-eu-1"), workers(fleet, "email")
@@ -123,6 +128,8 @@ def test_a_dedicated_node_sends_through_workers_of_its_own_and_becomes_shared_ag
     assert "--queues=priority-high.eu-1,campaign-standard.eu-1,warmup.eu-1,retry.eu-1" in own.cmdline()
     seen = {name: files(process) for name, process in (("eu-1", own), ("shared", shared))}
     assert seen == {"eu-1": {"eu-1.username", "eu-1.password"}, "shared": {"acme-1.username", "acme-1.password"}}
+
+    wait_until(lambda: condition(fleet, "eu-1", "Reachable") == "ServerAnswers", "its greeting is read")
 
     send(fleet, "eu-1", "ann", "bob")
     send(fleet, "acme-1", "cid")

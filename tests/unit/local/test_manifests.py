@@ -9,8 +9,9 @@ import pytest
 from postfleet_local import sources
 from postfleet_local.errors import ManifestError
 from postfleet_local.home import quickstart
-from postfleet_local.routing import Endpoint, kept_here, login_of, on_loopback, parse_endpoint, to_server, to_sink
+from postfleet_local.routing import Endpoint, kept_here, login_of, parse_endpoint, to_server, to_sink
 from postfleet_operator.manifests import Manifests
+from postfleet_operator.reachability import on_loopback
 from postfleet_operator.spec.node import Tls
 
 POOL = "apiVersion: postfleet.io/v1alpha1\nkind: JobPool\nmetadata: {name: NAME}\nspec: {queues: [a]}\n"

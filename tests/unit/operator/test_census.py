@@ -46,6 +46,7 @@ def test_a_node_that_cannot_be_read_keeps_its_name() -> None:
         pytest.param(node("a"), node("b", 2), {}, Reason.SAME_LOGIN, id="one server, no login"),
         pytest.param(node("a"), node("b", 2, host="MX"), {}, Reason.SAME_LOGIN, id="hosts know no case"),
         pytest.param(node("a"), node("b", 2, host="mx2"), {}, None, id="two servers"),
+        pytest.param(node("a", host="localhost"), node("b", 2, host="localhost"), {}, None, id="each its own host"),
         pytest.param(node("a", secret="s"), node("b", 2, secret="s"), {}, Reason.SAME_LOGIN, id="one Secret"),
         pytest.param(node("a", secret="s"), node("b", 2, secret="t"), {}, None, id="two Secrets, unread"),
         pytest.param(

@@ -19,7 +19,7 @@ OLD = Experience(NOW - FRESH_SECONDS - 9, NOW - FRESH_SECONDS, "auth", "535 no")
 
 
 @pytest.mark.parametrize(
-    ("experience", "probe", "dedicated", "status", "reason"),
+    ("experience", "probe", "own_place", "status", "reason"),
     [
         pytest.param(SENT, None, False, True, Reason.MAIL_TAKEN, id="mail was taken"),
         pytest.param(SENT, SILENT, False, True, Reason.MAIL_TAKEN, id="mail was taken, whatever the probe says"),
@@ -37,11 +37,11 @@ OLD = Experience(NOW - FRESH_SECONDS - 9, NOW - FRESH_SECONDS, "auth", "535 no")
     ],
 )
 def test_the_verdict(
-    experience: Experience, probe: Probe | None, dedicated: bool, status: bool | None, reason: Reason
+    experience: Experience, probe: Probe | None, own_place: bool, status: bool | None, reason: Reason
 ) -> None:
-    reach = judge(experience, probe, dedicated=dedicated, now=NOW)
+    reach = judge(experience, probe, own_place=own_place, now=NOW)
     assert (reach.status, reach.reason) == (status, reason)
 
 
 def test_what_the_workers_met_is_told() -> None:
-    assert judge(LOGIN, GREETS, dedicated=False, now=NOW).message == "sessions of the workers fail at auth: 535 no"
+    assert judge(LOGIN, GREETS, own_place=False, now=NOW).message == "sessions of the workers fail at auth: 535 no"
