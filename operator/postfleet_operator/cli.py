@@ -9,7 +9,9 @@ import click
 
 from postfleet_operator import definitions
 from postfleet_operator.coherence import warnings
+from postfleet_operator.commands.explain import explain_pool, plugin
 from postfleet_operator.commands.run import run
+from postfleet_operator.commands.simulate import simulate
 from postfleet_operator.errors import InputError, OperatorError
 from postfleet_operator.manifests import load
 
@@ -49,7 +51,9 @@ def check(paths: tuple[Path, ...]) -> None:
     click.echo(f"{count} manifest{'' if count == 1 else 's'} ok")
 
 
+cli.add_command(explain_pool)
 cli.add_command(run)
+cli.add_command(simulate)
 
 
 def _message(error: click.ClickException) -> str:
@@ -60,21 +64,31 @@ def _message(error: click.ClickException) -> str:
 
 
 def main() -> None:
-    """Entry point: like click's own, but usage errors are one line too."""
+    """Entry point of `postfleet-operator`."""
+    _enter(cli, "postfleet-operator")
+
+
+def kubectl_jobpool() -> None:
+    """Entry point of the kubectl plugin: `kubectl jobpool …` finds it on the PATH."""
+    _enter(plugin, "kubectl jobpool")
+
+
+def _enter(command: click.Command, name: str) -> None:
+    """Like click's own, but usage errors are one line too."""
     try:
-        code = cli.main(prog_name="postfleet-operator", standalone_mode=False)
+        code = command.main(prog_name=name, standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        click.echo(f"postfleet-operator: {_message(error)}", err=True)
+        click.echo(f"{name}: {_message(error)}", err=True)
         sys.exit(error.exit_code)
     except InputError as error:
         click.echo(str(error), err=True)
         sys.exit(2)
     except OperatorError as error:
-        click.echo(f"postfleet-operator: {error}", err=True)
+        click.echo(f"{name}: {error}", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

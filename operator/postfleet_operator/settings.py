@@ -10,12 +10,17 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from postfleet_operator.deployment import RenderSettings
 
 
-class Settings(BaseSettings):
-    """`POSTFLEET_*` variables."""
+class DatabaseSettings(BaseSettings):
+    """What reading history needs."""
 
     model_config = SettingsConfigDict(env_prefix="POSTFLEET_", frozen=True, extra="ignore")
 
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
+
+
+class Settings(DatabaseSettings):
+    """`POSTFLEET_*` variables."""
+
     redis_url: str = Field(description="Redis or Valkey, as redis://host:port/db; the one that the workers use.")
     worker_image: str = Field("postfleet/worker:latest", description="Image of workers whose pool names none.")
     connections_secret: str = Field(
