@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from assets import AssetsError, folder
 from cluster_worlds import World
+from nodeagent import Agent
 from servers import ControlPlane
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -61,3 +62,14 @@ def world(
     """The test's own namespace, Redis, database and operators."""
     with ExitStack() as exits:
         yield World(plane, namespace, redis_client, redis_url, database_url, tmp_path, exits)
+
+
+@pytest.fixture
+def agent(plane: ControlPlane, namespace: str, tmp_path: Path) -> Iterator[Agent]:
+    """A Node for the test's namespace: its pods run as processes."""
+    agent = Agent(plane, namespace, tmp_path / "pods")
+    try:
+        agent.start()
+        yield agent
+    finally:
+        agent.close()
