@@ -50,7 +50,7 @@ COMMANDS: dict[str, Lazy] = {
     "emails": Lazy("postfleet_workers.commands.emails:emails", "See emails and their delivery attempts."),
     "jobs": Lazy("postfleet_workers.commands.jobs:jobs", "See, retry, cancel and discard jobs."),
     "tenants": Lazy("postfleet_workers.commands.tenants:tenants", "See and set tenants' shares and limits."),
-    "nodes": Lazy("postfleet_workers.commands.nodes:nodes", "See the sending nodes and what they sent."),
+    "nodes": Lazy("postfleet_workers.commands.nodes:nodes", "See the sending nodes; give unsent mail to another."),
 }
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from postfleet_workers.placement import is_dedicated
+
 # Newest first: with a limit, what happened lately is what one looks for.
 JOBS = text("""
 SELECT id, type, queue, tenant, batch, route, state, attempt, max_attempts, snoozes, priority, run_at, expires_at,
@@ -87,6 +89,7 @@ def _node(row: Row) -> Row:
         "host": f"{smtp.get('host')}:{smtp.get('port')}",
         "tls": smtp.get("tls"),
         "domain": spec.get("identity", {}).get("domain"),
+        "placement": "Dedicated" if is_dedicated(spec) else "Shared",
         "limits": {name: value for name, value in limits.items() if value is not None},
         "tenants": spec.get("tenants", []),
         "paused": row["paused"],
