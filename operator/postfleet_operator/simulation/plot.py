@@ -62,7 +62,8 @@ def draw(scene: Scene, replays: Mapping[str, Replay]) -> str:
     return "".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" ',
-            f'width="{WIDTH}" height="{height}" role="img" aria-label="{escape(heading(scene))}"><style>{STYLE}</style>',
+            f'width="{WIDTH}" height="{height}" role="img" aria-label="{escape(heading(scene))}">',
+            f"<style>{STYLE}</style>",
             f'<rect width="{WIDTH}" height="{height}" fill="#fff"/>',
             f'<text class="title" x="{LEFT}" y="24">{escape(scene.trace.name)}</text>',
             f'<text class="small" x="{LEFT}" y="42">{escape(heading(scene).partition(": ")[2])}</text>',
