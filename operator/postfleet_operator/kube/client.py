@@ -60,6 +60,17 @@ def configuration(kubeconfig: Path | None = None) -> Configuration:
     return found
 
 
+def context_namespace(kubeconfig: Path | None = None) -> str:
+    """The namespace of the kubeconfig's context; `default` without one."""
+    try:
+        _, active = kubernetes.config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
+            None if kubeconfig is None else str(kubeconfig)
+        )
+    except (ConfigException, OSError):
+        return "default"
+    return str((active.get("context") or {}).get("namespace") or "default")
+
+
 def anybody() -> None:
     """`may_write` of a client that needs no leadership."""
 

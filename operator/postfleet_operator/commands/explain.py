@@ -1,0 +1,163 @@
+"""`postfleet-operator explain`, and the kubectl plugin `kubectl jobpool`: for whoever is on call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+import yaml
+
+from postfleet_operator import clock
+from postfleet_operator.errors import InputError
+from postfleet_operator.explain import Section, explain
+from postfleet_operator.spec import JobPool, parse_pool
+
+NAMESPACE = click.option("-n", "--namespace", help="The pool's namespace; by default that of the kubeconfig's context.")
+KUBECONFIG = click.option(
+    "--kubeconfig", type=click.Path(path_type=Path), help="By default that of KUBECONFIG or ~/.kube/config."
+)
+OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+
+
+@click.command("explain")
+@click.argument("pool", required=False)
+@NAMESPACE
+@KUBECONFIG
+@click.option(
+    "-f",
+    "--filename",
+    type=click.Path(path_type=Path, allow_dash=True),
+    help="Read the pool from a file instead: what `kubectl get jobpool NAME -o yaml` printed; - is standard input.",
+)
+@OUTPUT
+def explain_pool(
+    pool: str | None, namespace: str | None, kubeconfig: Path | None, filename: Path | None, output: str
+) -> None:
+    """Say why POOL has the workers that it has, what holds the number, and what would change it."""
+    if (pool is None) is (filename is None):
+        raise click.UsageError("name a POOL, or give a file with -f")
+    manifest = _from_file(filename) if filename is not None else _from_cluster(str(pool), namespace, kubeconfig)
+    found = parse_pool(manifest)
+    _print(_explained(found), output)
+
+
+@click.command("list")
+@NAMESPACE
+@click.option("-A", "--all-namespaces", is_flag=True, help="Pools of every namespace.")
+@KUBECONFIG
+@OUTPUT
+def list_pools(namespace: str | None, all_namespaces: bool, kubeconfig: Path | None, output: str) -> None:
+    """List pools: workers, backlog, what one worker does, what is in the way."""
+    rows = [_row(manifest) for manifest in _pools(namespace, all_namespaces, kubeconfig)]
+    if output == "json":
+        click.echo(json.dumps(rows))
+        return
+    if not rows:
+        click.echo("no JobPools here", err=True)
+        return
+    headings = list(rows[0])
+    widths = [max(len(heading), *(len(str(row[heading])) for row in rows)) for heading in headings]
+    for line in ([heading.upper() for heading in headings], *([str(row[h]) for h in headings] for row in rows)):
+        click.echo("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip())
+
+
+@click.command("history")
+@click.argument("pool")
+@NAMESPACE
+@KUBECONFIG
+@OUTPUT
+def history(pool: str, namespace: str | None, kubeconfig: Path | None, output: str) -> None:
+    """Show the last decisions about POOL, the newest first."""
+    status = _from_cluster(pool, namespace, kubeconfig).get("status") or {}
+    decisions = status.get("recentDecisions") or []
+    if output == "json":
+        click.echo(json.dumps(decisions))
+        return
+    for decision in decisions:
+        click.echo(f"{decision['time']}  {decision['message']}")
+    if not decisions:
+        click.echo("nothing was decided yet", err=True)
+
+
+@click.group("kubectl-jobpool", context_settings={"help_option_names": ["-h", "--help"]})
+def plugin() -> None:
+    """Look at JobPools from kubectl."""
+
+
+for command in (explain_pool, list_pools, history):
+    plugin.add_command(command)
+
+
+def _explained(pool: JobPool) -> list[Section]:
+    return explain(pool.key, pool.spec, pool.status, clock.now())
+
+
+def _print(sections: list[Section], output: str) -> None:
+    if output == "json":
+        click.echo(json.dumps([{"heading": section.heading, "lines": section.lines} for section in sections]))
+        return
+    for number, section in enumerate(sections):
+        click.echo(("\n" if number else "") + section.heading)
+        for line in section.lines:
+            click.echo(f"  {line}")
+
+
+def _row(manifest: Mapping[str, Any]) -> dict[str, object]:
+    spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
+    backlog = status.get("backlog") or {}
+    return {
+        "namespace": manifest["metadata"]["namespace"],
+        "name": manifest["metadata"]["name"],
+        "mode": spec.get("mode", ""),
+        "desired": status.get("desiredReplicas", "-"),
+        "ready": status.get("readyReplicas", "-"),
+        "backlog": backlog.get("total", "-"),
+        "oldest": f"{backlog['oldestSeconds']} s" if "oldestSeconds" in backlog else "-",
+        "throttled": backlog.get("throttled", "-"),
+        "jobs/s": status.get("throughputPerReplica", "-"),
+        "bottleneck": status.get("bottleneck", "-"),
+    }
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
+        found = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(found, dict) or found.get("kind") != "JobPool":
+        raise InputError(f"{path}: holds no JobPool; give what `kubectl get jobpool NAME -o yaml` prints")
+    return found
+
+
+def _from_cluster(pool: str, namespace: str | None, kubeconfig: Path | None) -> dict[str, Any]:
+    from postfleet_operator.errors import NotFound
+    from postfleet_operator.kube import client, paths
+
+    where = namespace or client.context_namespace(kubeconfig)
+    api = client.Api(client.configuration(kubeconfig))
+    try:
+        return api.get(paths.one(paths.POOLS, where, pool))
+    except NotFound:
+        raise InputError(f"there is no JobPool {pool} in namespace {where}; -n names another") from None
+    finally:
+        api.close()
+
+
+def _pools(namespace: str | None, everywhere: bool, kubeconfig: Path | None) -> list[dict[str, Any]]:
+    from postfleet_operator.kube import client, paths
+
+    where = "" if everywhere else namespace or client.context_namespace(kubeconfig)
+    api = client.Api(client.configuration(kubeconfig))
+    found: list[dict[str, Any]] = []
+    try:
+        api.list(paths.collection(paths.POOLS, where), "", found.append)
+    finally:
+        api.close()
+    return found

@@ -1,0 +1,204 @@
+"""Why a pool has the workers that it has, in plain words: from its spec and the status that the operator wrote. Pure.
+
+Nothing else is asked, so that it works on `kubectl get -o yaml` of yesterday too. Sections are a heading and lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from postfleet_operator.spec import Mode, PoolSpec
+
+Status = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading, and what there is to say under it."""
+
+    heading: str
+    lines: tuple[str, ...]
+
+
+def explain(key: str, spec: PoolSpec, status: Status, now: float) -> list[Section]:
+    """What there is to say about a pool.
+
+    Args:
+        key: `namespace/name`.
+        spec: what it asks for.
+        status: what the operator wrote last.
+        now: epoch seconds.
+    """
+    if not status.get("conditions"):
+        return [Section(key, ("the operator has not looked at this pool yet: is it running, and does it lead?",))]
+    found = [
+        Section(_headline(key, spec, status), tuple(_why(status, now))),
+        Section("The work", tuple(_work(status))),
+        Section("What one worker does", tuple(_worker(spec, status))),
+        Section("What holds the number", tuple(_held(spec, status, now))),
+        Section("What would change it", tuple(_advice(spec, status))),
+        Section("Trouble", tuple(_trouble(status))),
+        Section("Last changes", tuple(_history(status, now))),
+    ]
+    return [section for section in found if section.lines]
+
+
+def _headline(key: str, spec: PoolSpec, status: Status) -> str:
+    wanted, ready = status.get("desiredReplicas"), status.get("readyReplicas", 0)
+    if wanted is None:
+        return f"{key}: nothing was decided yet (mode {spec.mode})"
+    return f"{key}: {_count(wanted, 'worker')} wanted, {ready} ready (mode {spec.mode})"
+
+
+def _why(status: Status, now: float) -> Iterator[str]:
+    decision = status.get("lastDecision")
+    if decision:
+        yield f"{_sentence(decision.get('message', ''))} ({_ago(decision.get('time'), now)})"
+
+
+def _work(status: Status) -> Iterator[str]:
+    backlog, inputs = status.get("backlog") or {}, _inputs(status)
+    if not backlog:
+        return
+    waiting = inputs.get("waiting")
+    arriving = status.get("arrivalsPerSecond")
+    if arriving is not None:
+        yield f"{arriving} jobs a second become ready to run"
+    if waiting is not None:
+        yield f"{_count(waiting, 'job')} waited for a worker at the last decision"
+    yield (
+        f"{_count(backlog.get('running', 0), 'job')} run; the oldest that waits does so for "
+        f"{_count(backlog.get('oldestSeconds', 0), 'second')}"
+    )
+    if throttled := backlog.get("throttled"):
+        yield f"{_count(throttled, 'job')} wait for a limit or a pause: no worker helps them"
+    if permitted := status.get("permittedPerSecond"):
+        yield f"limits let {permitted} jobs a second through"
+    if scheduled := backlog.get("scheduled"):
+        yield f"{_count(scheduled, 'job')} wait for their time"
+
+
+def _worker(spec: PoolSpec, status: Status) -> Iterator[str]:
+    pace, startup = status.get("throughputPerReplica"), status.get("startupSeconds")
+    if pace is not None:
+        yield f"{pace} jobs a second, measured ({_count(spec.worker.capacity, 'thread')})"
+    elif spec.autoscaling.target.latency_seconds is not None:
+        yield "not measured yet: 20 completed jobs tell"
+    if startup is not None:
+        yield f"it takes {startup} s to start (95th percentile)"
+
+
+def _held(spec: PoolSpec, status: Status, now: float) -> Iterator[str]:
+    match spec.mode:
+        case Mode.MANUAL:
+            yield f"mode is Manual: spec.replicas, {spec.replicas}, is copied"
+        case Mode.EXTERNAL:
+            yield "mode is External: something else sets the number"
+        case Mode.RECOMMEND:
+            yield "mode is Recommend: what is decided is not done"
+        case Mode.AUTO:
+            pass
+    decision = status.get("lastDecision") or {}
+    for clamp in decision.get("clamps") or []:
+        yield f"{clamp['name']}: {clamp['from']} -> {clamp['to']}, {clamp['why']}"
+    if until := decision.get("blockedUntil"):
+        yield f"until {until} ({_ahead(until, now)})"
+
+
+def _advice(spec: PoolSpec, status: Status) -> Iterator[str]:
+    """For each thing that holds the number, what somebody could do about it."""
+    decision = status.get("lastDecision") or {}
+    for clamp in decision.get("clamps") or []:
+        if (advice := ADVICE.get(clamp["name"])) is not None:
+            yield advice.format(bounds=spec.autoscaling, needed=clamp["from"])
+    limited = _condition(status, "ScalingLimited")
+    if limited and limited.get("reason") == "SlowStart":
+        yield str(limited.get("message", ""))
+    bottleneck = status.get("bottleneck")
+    if bottleneck == "Signal":
+        yield "mend the signal first: nothing shrinks without it"
+    elif bottleneck == "Throttle" and not any(clamp["name"] == "Throttle" for clamp in decision.get("clamps") or []):
+        yield ADVICE["Throttle"]
+
+
+ADVICE: Mapping[str, str] = {
+    "MaxReplicas": "raise autoscaling.maxReplicas from {bounds.max_replicas} to {needed}, or accept the wait",
+    "MinReplicas": "lower autoscaling.minReplicas from {bounds.min_replicas} to {needed}: more is not needed now",
+    "Throttle": "raise the limits of the nodes or tenants that bind (postfleet nodes list): workers are enough",
+    "Unschedulable": "make room in the cluster, or lower worker.resources: kubectl describe pod tells what is missing",
+    "ScaleDownWindow": "a shorter scaleDown.stabilizationWindowSeconds than "
+    "{bounds.scale_down.stabilization_window_seconds} lets it shrink sooner",
+    "ScaleDownPolicy": "scaleDown's policies slow it down",
+    "Cooldown": "a shorter cooldownSeconds than {bounds.cooldown_seconds} lets the last worker go sooner",
+    "ScaleUpPolicy": "scaleUp's policies slow it down: without any it jumps to what is needed",
+    "ScaleUpWindow": "scaleUp's window slows it down: without one it jumps to what is needed",
+    "Schedule": "a schedule's floor holds it; it ends by itself",
+    "Activation": "activationBacklog {bounds.activation_backlog} keeps it asleep: lower it to wake sooner",
+    "Paused": "set spec.paused to false to scale again",
+}
+"""What somebody could do about a rule, by its name; some only wait for what will come by itself."""
+
+
+def _trouble(status: Status) -> Iterator[str]:
+    good = {"Ready": "True", "SignalHealthy": "True", "QueuesExclusive": "True"}
+    for kind, wanted in good.items():
+        condition = _condition(status, kind)
+        if condition and condition.get("status") != wanted:
+            yield f"{kind} is {condition['status']} ({condition.get('reason')}): {condition.get('message', '')}"
+
+
+def _history(status: Status, now: float) -> Iterator[str]:
+    for decision in (status.get("recentDecisions") or [])[:5]:
+        moved = f"{decision['from']} -> {decision['to']}"
+        yield f"{_ago(decision.get('time'), now)}: {moved} ({decision.get('reason')})"
+
+
+def _condition(status: Status, kind: str) -> Mapping[str, Any] | None:
+    conditions: Sequence[Mapping[str, Any]] = status.get("conditions") or []
+    return next((condition for condition in conditions if condition.get("type") == kind), None)
+
+
+def _inputs(status: Status) -> Mapping[str, Any]:
+    inputs: Mapping[str, Any] = (status.get("lastDecision") or {}).get("inputs") or {}
+    return inputs
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _count(number: object, noun: str) -> str:
+    value = int(str(number))
+    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+
+
+def _seconds(timestamp: str | None) -> float | None:
+    if not timestamp:
+        return None
+    try:
+        return datetime.fromisoformat(timestamp).astimezone(UTC).timestamp()
+    except ValueError:
+        return None
+
+
+def _ago(timestamp: str | None, now: float) -> str:
+    at = _seconds(timestamp)
+    return "some time ago" if at is None else f"{_span(now - at)} ago"
+
+
+def _ahead(timestamp: str | None, now: float) -> str:
+    at = _seconds(timestamp)
+    if at is None:
+        return "some time"
+    return f"in {_span(at - now)}" if at > now else "over by now"
+
+
+def _span(seconds: float) -> str:
+    whole = max(round(seconds), 0)
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if whole >= 2 * size:
+            return f"{whole // size} {unit}"
+    return f"{whole} s"

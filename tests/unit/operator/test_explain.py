@@ -1,0 +1,185 @@
+"""Why a pool has its workers, in plain words: each thing that can hold the number, and what to do about it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postfleet_operator.cluster import Workload
+from postfleet_operator.conditions import Facts
+from postfleet_operator.explain import ADVICE, explain
+from postfleet_operator.reasons import DecisionReason
+from postfleet_operator.scaling.decide import decide, remember
+from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.values import Decision, Sample, Signal
+from postfleet_operator.spec import PoolSpec
+from postfleet_operator.status import compose
+from unit.operator.building import healthy, latency_spec, load, lost, manifest, measured, pool, sample, spec
+
+NOW = 1_700_000_000.0
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name(program)), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+
+def told(seen: Sample, policy: PoolSpec, state: State, *, later: float = 10.0) -> str:
+    """What is explained of the status that a decision leaves."""
+    decision = decide(seen, policy, state, NOW)
+    workload = Workload(exists=True, replicas=seen.replicas, ready=seen.ready, present=seen.replicas)
+    given = replace(pool(), spec=policy)
+    status = compose(given, Facts(1, policy, workload, seen.signal, decision), NOW)
+    lines = []
+    for section in explain("default/email", policy, status, NOW + later):
+        lines += [f"# {section.heading}", *section.lines]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("seen", "policy", "state", "words"),
+    [
+        pytest.param(
+            sample(load(500, 100.0), 2),
+            latency_spec(autoscaling={"maxReplicas": 5}),
+            measured(),
+            ["5 workers wanted, 2 ready", "MaxReplicas: ", "raise autoscaling.maxReplicas from 5 to "],
+            id="maxReplicas",
+        ),
+        pytest.param(
+            sample(healthy(0), 2),
+            spec(autoscaling={"minReplicas": 2}),
+            State(),
+            ["lower autoscaling.minReplicas from 2 to "],
+            id="minReplicas",
+        ),
+        pytest.param(
+            sample(load(5000, 10.0, permitted_per_second=30.0, throttled=900), 2),
+            latency_spec(),
+            measured(),
+            ["limits let 30 jobs a second through", "900 jobs wait for a limit", "workers are enough"],
+            id="limits",
+        ),
+        pytest.param(
+            sample(healthy(0), 3),
+            spec(autoscaling={"scaleDown": {"stabilizationWindowSeconds": 60}}),
+            State(recommendations=((NOW - 5, 3),)),
+            ["ScaleDownWindow: ", "in 45 s", "a shorter scaleDown.stabilizationWindowSeconds than 60"],
+            id="window",
+        ),
+        pytest.param(
+            sample(healthy(0), 1),
+            spec(),
+            State(idle_since=NOW - 20),
+            ["a shorter cooldownSeconds than 60"],
+            id="cooldown",
+        ),
+        pytest.param(
+            sample(lost(), 4),
+            spec(),
+            State(),
+            ["mend the signal first", "SignalHealthy is False (NoSignal)"],
+            id="signal",
+        ),
+        pytest.param(sample(healthy(900), 1), spec(paused=True), State(), ["set spec.paused to false"], id="paused"),
+        pytest.param(sample(load(50), 1), latency_spec(), State(), ["not measured yet"], id="unmeasured"),
+        pytest.param(
+            sample(load(50, 12.0), 1),
+            latency_spec(),
+            measured(),
+            ["10 jobs a second, measured (1 thread)"],
+            id="measured",
+        ),
+        pytest.param(
+            sample(healthy(900), 1), spec(mode="Recommend"), State(), ["what is decided is not done"], id="recommend"
+        ),
+        pytest.param(sample(healthy(900), 1), spec(mode="External"), State(), ["something else sets"], id="external"),
+        pytest.param(
+            sample(healthy(900), 1),
+            spec(mode="Manual", replicas=3),
+            State(),
+            ["spec.replicas, 3, is copied"],
+            id="manual",
+        ),
+    ],
+)
+def test_what_holds_the_number_and_what_would_change_it(
+    seen: Sample, policy: PoolSpec, state: State, words: list[str]
+) -> None:
+    text = told(seen, policy, state)
+    for word in words:
+        assert word in text, text
+
+
+def test_a_pool_that_nobody_looked_at_says_so() -> None:
+    [section] = explain("default/email", spec(), {}, NOW)
+    assert "has not looked at this pool yet" in section.lines[0]
+
+
+def test_the_last_changes_are_told_the_newest_first() -> None:
+    policy, state, status = spec(), State(), dict[str, Any]()
+    for number, backlog in enumerate((500, 1500, 4000)):
+        now, replicas = NOW + 60 * number, status.get("desiredReplicas", 0)
+        seen = sample(healthy(backlog), replicas)
+        decision: Decision = decide(seen, policy, state, now)
+        state = remember(state, seen, policy, decision)
+        given = replace(pool(), spec=policy, status=status)
+        status = compose(
+            given, Facts(1, policy, Workload(True, replicas, replicas, replicas), seen.signal, decision), now
+        )
+    [lines] = [s.lines for s in explain("default/email", policy, status, NOW + 130) if s.heading == "Last changes"]
+    assert lines == ("10 s ago: 3 -> 8 (Backlog)", "70 s ago: 1 -> 3 (Backlog)", "2 min ago: 0 -> 1 (Backlog)")
+
+
+@given(
+    st.sampled_from([spec(), latency_spec(), spec(mode="Manual"), spec(paused=True)]),
+    st.builds(Signal, ready=st.integers(0, 10_000), throttled=st.integers(0, 9)),
+    st.integers(0, 30),
+)
+def test_whatever_was_decided_can_be_explained(policy: PoolSpec, signal: Signal, replicas: int) -> None:
+    assert told(sample(signal, replicas), policy, State()).startswith("# default/email: ")
+
+
+def test_every_rule_has_advice_or_ends_by_itself() -> None:
+    by_themselves = {"Unmeasured", "Starting", "DueSoon", "Tolerance", "RunningJobs", "SignalBroken"}
+    others = {"Idle", "Backlog", "Latency", "Manual", "External"}
+    assert ADVICE.keys() == {reason.value for reason in DecisionReason} - by_themselves - others
+
+
+def test_a_file_from_kubectl_is_explained(tmp_path: Path) -> None:
+    policy = spec()
+    seen = sample(healthy(900), 1)
+    status = compose(
+        pool(), Facts(1, policy, Workload(True, 1, 1, 1), seen.signal, decide(seen, policy, State(), NOW)), NOW
+    )
+    file = tmp_path / "pool.yaml"
+    file.write_text(yaml.safe_dump(json.loads(json.dumps({**manifest(), "status": status}))))
+    done = run("postfleet-operator", "explain", "-f", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "default/email: 2 workers wanted, 1 ready (mode Auto)" in done.stdout
+    done = run("postfleet-operator", "explain", "-f", str(file), "-o", "json")
+    assert json.loads(done.stdout)[0]["heading"].startswith("default/email")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["explain"], "name a POOL, or give a file with -f"),
+        (["explain", "email", "-f", "x.yaml"], "name a POOL, or give a file with -f"),
+        (["explain", "-f", "missing.yaml"], "missing.yaml: cannot be read"),
+        (["explain", "email", "--kubeconfig", "/nowhere"], "no cluster: "),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(arguments: list[str], words: str) -> None:
+    done = run("postfleet-operator", *arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert words in done.stderr
