@@ -14,9 +14,9 @@ from html import escape
 from postfleet_operator.simulation.replay import Replay, Scene
 from postfleet_operator.simulation.report import clock, heading, percent
 
-WIDTH, LEFT, RIGHT = 960, 64, 16
-PANEL, GAP, HEAD, FOOT = 190, 46, 78, 34
-# Time is cut into so many columns; each shows its highest value, so that no peak is lost.
+WIDTH, LEFT, RIGHT = 960, 64, 32
+PANEL, GAP, HEAD, FOOT = 190, 46, 96, 34
+# Time is cut into at most so many columns of whole seconds; each shows its longest wait, so that no peak is lost.
 COLUMNS = 480
 TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
 COLOURS = {"postfleet": "#0b7285", "keda_default": "#e8590c", "keda_tuned": "#f2a33a", "kpa": "#7048e8"}
@@ -50,12 +50,18 @@ class Axes:
 def draw(scene: Scene, replays: Mapping[str, Replay]) -> str:
     """The comparison of `replays`, by policy, as an SVG document."""
     x_max = float(max(scene.trace.seconds, *(math.ceil(replay.seconds) for replay in replays.values())))
-    width = x_max / COLUMNS
+    width = float(math.ceil(x_max / COLUMNS))
     arrivals = _rate(scene.trace.rows, width)
     waits = {name: longest_waits(replay, width) for name, replay in replays.items()}
     panels = [
         _panel(0, "arrivals, jobs/s", x_max, {"": arrivals}, None),
-        _panel(1, "replicas asked for", x_max, {name: _stairs(r, x_max) for name, r in replays.items()}, None),
+        _panel(
+            1,
+            "replicas asked for; in the legend: SLO missed, replica hours",
+            x_max,
+            {name: _stairs(r, x_max) for name, r in replays.items()},
+            None,
+        ),
         _panel(2, "longest wait, seconds, by arrival", x_max, waits, scene.slo_seconds),
     ]
     height = HEAD + 3 * PANEL + 2 * GAP + FOOT
@@ -92,8 +98,6 @@ def tick(span: float, most: int) -> float:
 
 
 def _rate(rows: Sequence[tuple[int, int]], width: float) -> list[tuple[float, float]]:
-    # A column is no narrower than the trace's second.
-    width = max(width, 1.0)
     found: dict[int, int] = {}
     for second, arrivals in rows:
         found[int(second / width)] = found.get(int(second / width), 0) + arrivals
@@ -141,7 +145,7 @@ def _legend(replays: Mapping[str, Replay]) -> list[str]:
     parts, width = [], (WIDTH - LEFT - RIGHT) / max(len(replays), 1)
     for k, (name, replay) in enumerate(replays.items()):
         x, outcome = LEFT + k * width, replay.outcome
-        words = f"{name}: {percent(outcome.slo_miss_fraction)} missed, {outcome.replica_hours:,.1f} h"
+        words = f"{name}: {percent(outcome.slo_miss_fraction)}, {outcome.replica_hours:,.1f} h"
         parts.append(
             f'<rect x="{x:.0f}" y="50" width="10" height="10" fill="{COLOURS.get(name, OTHER_COLOUR)}"/>'
             f'<text class="small" x="{x + 15:.0f}" y="59" style="font-size:11px">{escape(words)}</text>'

@@ -46,7 +46,7 @@ class Trace:
             entries, rest = divmod(arrivals + rest, grain)
             found.extend(second + (k + 0.5) / entries for k in range(entries))
         if rest:
-            found.append(self.seconds - 0.5)
+            found.append(max(self.seconds - 0.5, found[-1] if found else 0.0))
         return found
 
 
