@@ -181,7 +181,7 @@ class Keeper:
         if done.written or done.deleted:
             log.info("nodes_mirrored", written=done.written, deleted=done.deleted)
         if self._mirrored_at is None:
-            self._mirrored_at = now
+            self._mirrored_at = self._ledger_at = now  # a new node has numbers too
         self._mirrored, self._written_at = wanted, now
 
     def _ask(self, ask: Callable[[psycopg.Connection[Any]], T], now: float) -> T:

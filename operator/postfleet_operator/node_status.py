@@ -83,8 +83,8 @@ def _latest(previous: Mapping[str, Any] | None, decision: Decision) -> Mapping[s
 
 
 def _steady(status: Mapping[str, Any]) -> dict[str, Any]:
-    """What is written at once when it changes."""
-    steady = {key: value for key, value in status.items() if key not in NUMBERS}
+    """What is written at once when it changes; of a number, that it is known."""
+    steady = {key: None if key in NUMBERS else value for key, value in status.items()}
     steady["conditions"] = [
         {key: value for key, value in condition.items() if key != "message"}
         for condition in status.get("conditions") or []

@@ -77,6 +77,11 @@ def test_what_matters_is_written_at_once_and_numbers_now_and_then(change: dict[s
     assert not worth_writing(written, written, NUMBERS_SECONDS)
 
 
+def test_that_a_number_is_known_is_written_at_once() -> None:
+    written = compose(replace(FACTS, accepted=None), {}, 0.0)
+    assert worth_writing(written, compose(FACTS, written, 0.0), 1.0)
+
+
 def test_a_bottleneck_alone_is_a_number_too() -> None:
     facts = replace(FACTS, workers=Facts(1, decision=decision(2, 2)), deployment="email-acme-1")
     written = compose(facts, {}, 0.0)
