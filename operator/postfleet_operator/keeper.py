@@ -103,7 +103,8 @@ class Keeper:
         self._ledger_at = 0.0
         self._database: Problem | None = None
         self._credentials = Credentials()
-        self._credential_problems: dict[str, Problem] = {}
+        self._credential_problems: Mapping[str, Problem] = {}
+        self._delivery_problems: Mapping[str, Problem] = {}
 
     def run(
         self,
@@ -151,6 +152,8 @@ class Keeper:
             do()
         except NotLeader:
             raise
+        except StoreUnavailable as error:  # told when it began, at the nodes and in a notice
+            log.debug("keeping_waits", what=what, error=str(error))
         except OperatorError as error:
             log.warning("keeping_failed", what=what, error=str(error))
         except Exception:
@@ -158,12 +161,13 @@ class Keeper:
 
     def _bring_logins(self, census: Census, now: float) -> None:
         self._credentials = self._logins.read(census.nodes)
-        self._credential_problems = dict(self._credentials.problems)
+        self._credential_problems = {**self._credentials.problems, **self._delivery_problems}
         if self._mirrored != self._to_mirror(census):
             self._mirrored_at = None
-        self._credential_problems |= self._logins.deliver(
+        self._delivery_problems = self._logins.deliver(
             census.sets, census.mirrored, self._credentials.logins, census.broken_nodes, self._mirrored_at, now
         )
+        self._credential_problems = {**self._credentials.problems, **self._delivery_problems}
 
     def _to_mirror(self, census: Census) -> object:
         rows = {(node.name, node.metadata.uid, node.metadata.generation) for node in census.mirrored}
@@ -174,7 +178,7 @@ class Keeper:
         wanted = self._to_mirror(census)
         if wanted != self._mirrored:
             self._mirrored_at = None
-        elif now < self._written_at + MIRROR_SECONDS:
+        if self._mirrored_at is not None and now < self._written_at + MIRROR_SECONDS:
             return
         held, kept = census.held(self._credential_problems), [node.metadata.name for node in census.broken_nodes]
         done = self._ask(partial(mirror, nodes=census.mirrored, held=held, kept=kept), now)
@@ -196,6 +200,7 @@ class Keeper:
     def _tell_database(self, problem: Problem | None) -> None:
         before, self._database = self._database, problem
         if problem is not None and before is None:
+            log.warning("database_lost", error=problem.message)
             words = f"sending nodes cannot be mirrored for now: {problem.message}"
             self._cluster.notice(EventType.WARNING, EventReason.DATABASE_LOST, words)
         elif problem is None and before is not None:
