@@ -24,6 +24,9 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "nodes.UPSERT": {"name": "a", "spec": Jsonb({}), "paused": False, "generation": 1},
     "progress.HEARTBEATS": {},
     "sampling.COUNT": {"queues": ["q"], "only": "", "bound": 10},
+    "simulation.history.ARRIVALS": {"queues": ["q"], "begins": 0, "window": 60},
+    "simulation.history.BEGINS": {"window": 60},
+    "simulation.history.SERVICE": {"pool": "default/q"},
     "unserved.COUNT": {"queues": ["q"], "most": 10},
     "unserved.QUEUES": {"served": ["q"], "most": 10},
 }

@@ -6,7 +6,6 @@ Three plots share the time axis: what arrives, how many replicas each policy ask
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -18,7 +17,8 @@ WIDTH, LEFT, RIGHT = 960, 64, 32
 PANEL, GAP, HEAD, FOOT = 190, 46, 96, 34
 # Time is cut into at most so many columns of whole seconds; each shows its longest wait, so that no peak is lost.
 COLUMNS = 480
-TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
+DAY = 86_400
+TICKS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, DAY)
 COLOURS = {"postfleet": "#0b7285", "keda_default": "#e8590c", "keda_tuned": "#f2a33a", "kpa": "#7048e8"}
 OTHER_COLOUR = "#868e96"
 STYLE = (
@@ -154,8 +154,7 @@ def _legend(replays: Mapping[str, Replay]) -> list[str]:
 
 
 def _time_axis(x_max: float) -> list[str]:
-    step = TICKS[min(bisect_right([x_max / t <= 10 for t in TICKS], False), len(TICKS) - 1)]
-    step = max(step, math.ceil(x_max / 10 / 86_400) * 86_400) if x_max / step > 10 else step
+    step = next((seconds for seconds in TICKS if x_max / seconds <= 10), math.ceil(x_max / 10 / DAY) * DAY)
     axes, y = Axes(0, x_max, 1), HEAD + 3 * PANEL + 2 * GAP + 18
     return [
         f'<text class="small" x="{axes.x(at):.1f}" y="{y}" text-anchor="middle">{clock(at)}</text>'
