@@ -28,6 +28,9 @@ class Look:
     demand: Demand
 
 
+# Workers for a cleared backlog are kept for so many start-ups.
+BACKLOG_MEMORY = 2.0
+
 Rule = Callable[[int, Look], Clamp | None]
 
 
@@ -160,8 +163,8 @@ def scale_up_window(replicas: int, look: Look) -> Clamp | None:
     current, seconds = look.sample.replicas, look.spec.autoscaling.scale_up.stabilization_window_seconds
     if replicas <= current or not seconds:
         return None
-    entries = (*look.state.recommendations, (look.now, replicas))
-    after = min(replicas, pace.stabilized_up(current, entries, look.now, seconds))
+    past = [(each.at, each.workers) for each in look.state.recommendations if each.at > look.now - seconds]
+    after = min(replicas, pace.stabilized_up(current, [*past, (look.now, replicas)]))
     return _clamp(
         DecisionReason.SCALE_UP_WINDOW, replicas, after, f"not every look of the last {seconds} s asked for more"
     )
@@ -183,13 +186,27 @@ def scale_down_window(replicas: int, look: Look) -> Clamp | None:
     current, seconds = look.sample.replicas, look.spec.autoscaling.scale_down.stabilization_window_seconds
     if replicas >= current or not seconds:
         return None
-    entries = (*look.state.recommendations, (look.now, replicas))
-    after = pace.stabilized_down(current, entries, look.now, seconds)
+    needs = [*_remembered(look, seconds), (look.now, replicas)]
+    after = pace.stabilized_down(current, needs)
     if after <= replicas:
         return None
-    at = max(at for at, needed in entries if needed >= after and at > look.now - seconds)
+    at = max(at for at, needed in needs if needed >= after)
     why = f"{after} were needed {look.now - at:.0f} s ago; shrinking waits {seconds} s"
     return _clamp(DecisionReason.SCALE_DOWN_WINDOW, replicas, after, why, until=at + seconds)
+
+
+def _remembered(look: Look, seconds: float) -> list[tuple[float, int]]:
+    """What the looks of the window asked for.
+
+    Workers that were asked for to clear a backlog are not needed once it is cleared, which took seconds: that part is
+    remembered for as long as it would take to get them back, the part for what arrives for the whole window.
+    """
+    fresh = max(BACKLOG_MEMORY * look.state.startups.seconds, look.spec.autoscaling.polling_interval_seconds)
+    return [
+        (each.at, each.workers if each.at > look.now - fresh else each.sustained)
+        for each in look.state.recommendations
+        if each.at > look.now - seconds
+    ]
 
 
 def scale_down_policy(replicas: int, look: Look) -> Clamp | None:

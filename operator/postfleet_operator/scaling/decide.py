@@ -11,7 +11,7 @@ from dataclasses import replace
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import clamps, demand, startup, throughput
 from postfleet_operator.scaling.clamps import Look
-from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.values import Bottleneck, Clamp, Decision, Sample, Source
 from postfleet_operator.spec import Mode, PoolSpec
 
@@ -40,7 +40,9 @@ def first_state(
     if throughput_per_replica is not None and throughput_per_replica > 0:
         pace = throughput.handed_down(throughput_per_replica, threads)
     return State(
-        recommendations=((now, replicas),), throughput=pace, startups=startup.Startups(handed_down=startup_seconds)
+        recommendations=(Recommendation(now, replicas, replicas),),
+        throughput=pace,
+        startups=startup.Startups(handed_down=startup_seconds),
     )
 
 
@@ -71,6 +73,7 @@ def decide(sample: Sample, spec: PoolSpec, state: State, now: float) -> Decision
         after=replicas,
         needed=needed,
         recommended=recommended,
+        sustained=_sustained(look, recommended),
         reason=_reason(look, applied),
         message=_message(look, needed, replicas, applied),
         inputs=_inputs(look),
@@ -95,16 +98,18 @@ def remember(state: State, sample: Sample, spec: PoolSpec, decision: Decision) -
         recommendations=_recent(state, spec, now),
     )
     if not signal.healthy:
-        return replace(state, idle_since=None, recommendations=(*state.recommendations, (now, sample.replicas)))
+        held = Recommendation(now, sample.replicas, sample.replicas)
+        return replace(state, idle_since=None, recommendations=(*state.recommendations, held))
     busy = signal.backlog > 0 or (sample.work is not None and sample.work.completed > 0)
     idle_since = None if busy else now if state.idle_since is None else state.idle_since
-    return replace(state, idle_since=idle_since, recommendations=(*state.recommendations, (now, decision.recommended)))
+    asked = Recommendation(now, decision.recommended, decision.sustained)
+    return replace(state, idle_since=idle_since, recommendations=(*state.recommendations, asked))
 
 
-def _recent(state: State, spec: PoolSpec, now: float) -> tuple[tuple[float, int], ...]:
+def _recent(state: State, spec: PoolSpec, now: float) -> tuple[Recommendation, ...]:
     policy = spec.autoscaling
     window = max(policy.scale_up.stabilization_window_seconds, policy.scale_down.stabilization_window_seconds)
-    return tuple(entry for entry in state.recommendations if entry[0] > now - window)
+    return tuple(each for each in state.recommendations if each.at > now - window)
 
 
 def _learned(state: State, sample: Sample) -> State:
@@ -134,6 +139,16 @@ def _needed(asked: demand.Demand, sample: Sample, spec: PoolSpec) -> int:
     if signal.waiting == 0:
         return max(-(-signal.running_bundles // spec.worker.capacity), 1)
     return max(2 * current, 1)
+
+
+def _sustained(look: Look, recommended: int) -> int:
+    """How much of what is recommended is for what arrives; all of it where arrivals are not what it is scaled by."""
+    if look.demand.rate is None:
+        return recommended
+    arriving = demand.workers(
+        look.sample.signal.arrivals_per_second, look.sample.signal, look.spec, look.state.throughput
+    )
+    return recommended if arriving is None else min(recommended, demand.whole(arriving))
 
 
 def _reason(look: Look, applied: list[Clamp]) -> DecisionReason:

@@ -7,7 +7,7 @@ calculateScaleUpLimitWithScalingRules). One difference: from zero, a percentage 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from postfleet_operator.spec.pool import PolicyType, ScalingRules, SelectPolicy
 
@@ -15,16 +15,18 @@ Changes = tuple[tuple[float, int], ...]
 """(epoch seconds, by how many workers) of the last changes, oldest first."""
 
 
-def stabilized_up(current: int, recommendations: Iterable[tuple[float, int]], now: float, seconds: float) -> int:
-    """As far up as every recommendation of the window agrees."""
-    lowest = min((needed for at, needed in recommendations if at > now - seconds or at == now), default=current)
-    return max(current, lowest)
+Needs = Sequence[tuple[float, int]]
+"""(epoch seconds, workers) of the looks of a window, the present one included."""
 
 
-def stabilized_down(current: int, recommendations: Iterable[tuple[float, int]], now: float, seconds: float) -> int:
-    """As far down as every recommendation of the window agrees."""
-    highest = max((needed for at, needed in recommendations if at > now - seconds or at == now), default=current)
-    return min(current, highest)
+def stabilized_up(current: int, needs: Needs) -> int:
+    """As far up as every look of the window agrees."""
+    return max(current, min(needed for _, needed in needs))
+
+
+def stabilized_down(current: int, needs: Needs) -> int:
+    """As far down as every look of the window agrees."""
+    return min(current, max(needed for _, needed in needs))
 
 
 def most(current: int, rules: ScalingRules, changes: Changes, now: float) -> int | None:

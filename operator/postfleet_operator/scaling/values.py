@@ -176,6 +176,7 @@ class Decision:
         after: what it should ask for.
         needed: what the work alone asks for, before any clamp.
         recommended: what is needed within what limits and start-up allow, before the clamps on the pace of change.
+        sustained: how much of that is for what arrives, not for clearing what waits.
         reason: the last clamp that changed the number, or where it comes from.
         message: all of it in one plain sentence with the numbers.
         inputs: the numbers it was made from, as they appear in the status.
@@ -197,6 +198,7 @@ class Decision:
     bottleneck: Bottleneck = Bottleneck.NONE
     blocked_until: float | None = None
     recommended: int = 0
+    sustained: int = 0
     throughput_per_replica: float | None = None
     startup_seconds: float | None = None
 

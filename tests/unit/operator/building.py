@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.throughput import handed_down
 from postfleet_operator.scaling.values import QueueLoad, Sample, Signal, Source
 from postfleet_operator.spec import API_VERSION, JobPool, PoolSpec, parse_pool
@@ -52,6 +52,11 @@ def latency_spec(seconds: int = 5, *, autoscaling: dict[str, Any] | None = None,
 def measured(jobs_per_second: float = 10.0, **fields: Any) -> State:
     """A state that knows what a worker of one thread does."""
     return State(throughput=handed_down(jobs_per_second, 1), **fields)
+
+
+def looks(entries: tuple[tuple[float, int], ...]) -> tuple[Recommendation, ...]:
+    """Looks that asked for so many workers, all of them for what arrives."""
+    return tuple(Recommendation(at, needed, needed) for at, needed in entries)
 
 
 def load(waiting: int = 0, arrivals: float = 0.0, oldest: float = 0.0, **fields: Any) -> Signal:

@@ -14,7 +14,7 @@ from postfleet_operator.scaling.startup import Startups
 from postfleet_operator.scaling.state import State
 from postfleet_operator.scaling.values import Clamp, PodTimes, Sample, Signal
 from postfleet_operator.spec import Mode, PoolSpec
-from unit.operator.building import counted, healthy, latency_spec, load, lost, measured, sample, spec
+from unit.operator.building import counted, healthy, latency_spec, load, looks, lost, measured, sample, spec
 
 NOW = 1000.0
 
@@ -193,7 +193,7 @@ def test_scale_up_window(
     recommendations: tuple[tuple[float, int], ...], replicas: int, number: int, expected: int | None
 ) -> None:
     policy = {"scaleUp": {"stabilizationWindowSeconds": 30}}
-    seen = look(sample(healthy(), replicas), policy, State(recommendations=recommendations))
+    seen = look(sample(healthy(), replicas), policy, State(recommendations=looks(recommendations)))
     assert after(clamps.scale_up_window(number, seen)) == expected
 
 
@@ -211,12 +211,12 @@ def test_scale_up_window(
 def test_scale_down_window(
     recommendations: tuple[tuple[float, int], ...], replicas: int, number: int, expected: int | None
 ) -> None:
-    seen = look(sample(healthy(), replicas), state=State(recommendations=recommendations))
+    seen = look(sample(healthy(), replicas), state=State(recommendations=looks(recommendations)))
     assert after(clamps.scale_down_window(number, seen)) == expected
 
 
 def test_the_window_says_until_when() -> None:
-    clamp = clamps.scale_down_window(1, look(sample(healthy(), 5), state=State(recommendations=((995.0, 4),))))
+    clamp = clamps.scale_down_window(1, look(sample(healthy(), 5), state=State(recommendations=looks(((995.0, 4),)))))
     assert clamp is not None
     assert clamp.until == 1005.0
     assert clamp.why == "4 were needed 5 s ago; shrinking waits 10 s"

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling.decide import decide, first_state, remember
-from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.throughput import Throughput
 from postfleet_operator.scaling.values import Bottleneck, Decision, QueueLoad, Sample, Signal, Source, Work
 from postfleet_operator.spec import PoolSpec
@@ -370,7 +370,9 @@ NOW = 1000.0
 states = st.builds(
     State,
     idle_since=st.none() | st.floats(800, NOW),
-    recommendations=st.lists(st.tuples(st.floats(980, NOW), st.integers(0, 80)), max_size=4).map(tuple),
+    recommendations=st.lists(
+        st.builds(Recommendation, st.floats(880, NOW), st.integers(0, 80), st.integers(0, 80)), max_size=4
+    ).map(tuple),
     grown_at=st.none() | st.floats(900, NOW),
     throughput=st.builds(
         Throughput,

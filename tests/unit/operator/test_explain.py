@@ -23,7 +23,7 @@ from postfleet_operator.scaling.state import State
 from postfleet_operator.scaling.values import Decision, Sample, Signal
 from postfleet_operator.spec import PoolSpec
 from postfleet_operator.status import compose
-from unit.operator.building import healthy, latency_spec, load, lost, manifest, measured, pool, sample, spec
+from unit.operator.building import healthy, latency_spec, load, looks, lost, manifest, measured, pool, sample, spec
 
 NOW = 1_700_000_000.0
 
@@ -72,7 +72,7 @@ def told(seen: Sample, policy: PoolSpec, state: State, *, later: float = 10.0) -
         pytest.param(
             sample(healthy(0), 3),
             spec(autoscaling={"scaleDown": {"stabilizationWindowSeconds": 60}}),
-            State(recommendations=((NOW - 5, 3),)),
+            State(recommendations=looks(((NOW - 5, 3),))),
             ["ScaleDownWindow: ", "in 45 s", "a shorter scaleDown.stabilizationWindowSeconds than 60"],
             id="window",
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from postfleet_operator.simulation import policies
 from postfleet_operator.simulation.fleet import Fleet
+from postfleet_operator.simulation.keda import Keda, ScaledObject
 from postfleet_operator.simulation.replay import PATIENCE_SECONDS, Replay, Scene, percentile, replay
 from unit.operator.building import latency_spec
 from unit.operator.simulation.scenes import scene
@@ -75,6 +77,14 @@ def test_progress_rises_to_the_end() -> None:
 @pytest.mark.parametrize(("fraction", "value"), [(0.5, 2), (0.51, 3), (0.95, 4), (0.0, 1), (1.0, 4)])
 def test_percentiles_are_values_that_were_seen(fraction: float, value: int) -> None:
     assert percentile([1, 2, 3, 4], fraction) == value
+
+
+def test_a_million_jobs_of_a_day_take_seconds() -> None:
+    day = scene(dict.fromkeys(range(86_400), 12), seconds=86_400, threads=16)
+    began = time.perf_counter()
+    run = replay(day, Keda(ScaledObject(0, 20, list_length=80)))
+    assert len(run.starts) == 1_036_800
+    assert time.perf_counter() - began < 30, "about two on a quiet machine"
 
 
 def all_policies(counts: dict[int, int], rate: float | None) -> tuple[Scene, dict[str, Replay]]:
