@@ -5,9 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/\1/p;}' uv.lock)
-SOURCES := operator workers local tests docs
+SOURCES := operator workers local tests docs benchmarks
 
-.PHONY: help setup demo test test-unit test-cluster test-deps lint fmt ci clean
+.PHONY: help setup demo test test-unit test-cluster test-deps bench-scaling lint fmt ci clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -36,6 +36,9 @@ test-cluster: setup test-deps ## Run the operator against a real API server, wit
 
 test-deps: ## Build the API server and etcd that test-cluster needs, once; needs Go or KUBEBUILDER_ASSETS.
 	@$(PYTHON) tests/cluster/assets.py
+
+bench-scaling: setup ## Compare the scaling policies on every shipped trace.
+	@$(BIN)/python benchmarks/scaling.py $(ARGS)
 
 lint: setup ## Check style, types and the architecture.
 	$(BIN)/ruff check $(SOURCES)
