@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
-from collections import Counter
 from collections.abc import Iterator
 
 import pytest
 import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine
 
 from fleet import Fleet
-from postfleet_workers.mail.outbox import NewEmail, send_email
+from integration.mail_steps import QUEUES, add_node, copies, final, mail, statuses
 from smtp_lab import FaultyLab, Lab, Phase
 
 pytestmark = pytest.mark.faults
@@ -26,44 +24,6 @@ def lab() -> Iterator[FaultyLab]:
     lab.stop()
 
 
-def add_node(engine: Engine, name: str, port: int, tenant: str = "acme", **limits: int) -> None:
-    spec = {
-        "smtp": {"host": "127.0.0.1", "port": port, "tls": "None"},
-        "identity": {"domain": f"{name}.example"},
-        "limits": {"maxConnections": 20, "messagesPerConnection": 100, **limits},
-        "tenants": [],
-        "paused": False,
-    }
-    with engine.begin() as connection:
-        connection.execute(text("INSERT INTO tenants (name) VALUES (:t) ON CONFLICT DO NOTHING"), {"t": tenant})
-        connection.execute(
-            text("INSERT INTO sending_nodes (name, spec) VALUES (:n, :s)"), {"n": name, "s": json.dumps(spec)}
-        )
-
-
-def mail(
-    engine: Engine, count: int, *, node: str = "n1", tenant: str = "acme", queue: str = "campaign-standard"
-) -> None:
-    with engine.begin() as connection:
-        for number in range(count):
-            to = f"{tenant}-{queue}-{number}@example.org"
-            send_email(connection, NewEmail(tenant, to, node, "Hello", "Hello there", queue=queue))
-
-
-def statuses(fleet: Fleet) -> dict[str, int]:
-    return dict(tuple(row) for row in fleet.rows("SELECT status, count(*) FROM emails GROUP BY 1"))
-
-
-def final(fleet: Fleet, seconds: float = 60) -> dict[str, int]:
-    fleet.until(lambda: not set(statuses(fleet)) & {"queued", "sending", "deferred"}, "all emails final", seconds)
-    return statuses(fleet)
-
-
-def copies(lab: FaultyLab | Lab) -> Counter[str]:
-    return Counter(mail.message_id for mail in lab.accepted)
-
-
-QUEUES = "priority-high,campaign-standard,retry"
 BEFORE_THE_DOT = [Phase.CONNECT, Phase.BANNER, Phase.EHLO, Phase.MAIL, Phase.RCPT, Phase.DATA]
 
 
