@@ -7,19 +7,26 @@ import json
 from collections.abc import Iterator
 
 import dramatiq
+import psycopg
 import pytest
 import redis
 from dramatiq.brokers.redis import RedisBroker
+from sqlalchemy import Engine
 
+from postfleet_operator.nodes import mirror
 from postfleet_operator.reading import RelayRecord, parse_record
 from postfleet_operator.sampling import Sampler
 from postfleet_operator.scaling.values import Signal, Source
+from postfleet_operator.spec import parse_node
 from postfleet_operator.stores import database
+from postfleet_operator.workerset import worker_sets
+from postfleet_workers.placement import logical
+from postfleet_workers.relay import gate
 from postfleet_workers.relay.census import Group, Pipeful
 from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant
 from postfleet_workers.relay.record import compose, stand
 from postfleet_workers.throttling.limits import Limit
-from unit.operator.building import workers
+from unit.operator.building import node_manifest, pool, workers
 
 QUEUES = ["priority-high", "retry"]
 
@@ -137,3 +144,16 @@ def test_the_relay_s_record_is_what_the_operator_reads() -> None:
         permitted={"node n1 per_minute": 10.0},
     )
     assert {field.name for field in dataclasses.fields(RelayRecord)} <= written.keys()
+
+
+@pytest.mark.parametrize("placement", ["Shared", "Dedicated"])
+def test_a_node_s_mail_goes_where_its_workers_listen(database_url: str, engine: Engine, placement: str) -> None:
+    node = parse_node(node_manifest("acme-1", workers={"poolRef": {"name": "email"}, "placement": placement}))
+    with psycopg.connect(database_url) as connection:
+        mirror(connection, [node])
+    with engine.connect() as connection:
+        rules = gate.read(connection)
+    sets = {each.node_label: each for each in worker_sets([pool(queues=QUEUES)], [node])}
+    served = sets.get("acme-1", sets["shared"])
+    assert [rules.road(queue, "acme-1") for queue in QUEUES] == list(served.queues)
+    assert [logical(queue, served.node_label) for queue in served.queues] == QUEUES
