@@ -256,6 +256,8 @@ class Agent:
             return held.doomed or self._place(held, name)
         if place not in self.machines:
             return True
+        if held.over and report is not None:  # how it ended is said before it is gone
+            self._report(held, name, status(pod, report, unready_at))
         if held.over or (held.doomed and bare):
             options = {"gracePeriodSeconds": 0, "preconditions": {"uid": uid}}
             self._api.call("DELETE", f"{self._path}/pods/{name}", options)

@@ -62,20 +62,23 @@ class Pretence:
     def step(self, now: float) -> bool:
         """See `Body`."""
         wall = time.time()
+        if self.told:
+            return False
         if self._report.started_at is None and now >= self.start_at:
             self._report = Report(started_at=wall)
         if self._report.started_at is not None and now >= self.start_at + self.ready_seconds:
             self._report = Report(started_at=self._report.started_at, ready_at=wall)
             return False
-        return not self.told
+        return True
 
     def stop(self, now: float, grace_seconds: float) -> None:
         """See `Body`."""
-        self.told = True
+        self.kill()
 
     def kill(self) -> None:
         """See `Body`."""
         self.told = True
+        self._report = Report(last_exit=Exit(0, time.time()), ended=True)
 
     def refresh(self) -> None:
         """See `Body`."""
@@ -177,6 +180,7 @@ class Running:
             restarts=replica.restarts,
             waiting=(reason, replica.message),
             last_exit=self.exits[-1] if self.exits else None,
+            ended=self.ended(),
         )
 
     def _over(self, code: int, now: float) -> None:

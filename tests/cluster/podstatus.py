@@ -26,6 +26,7 @@ class Report:
         restarts: how often it was started again.
         waiting: reason and message why it does not run.
         last_exit: how it ended the last time.
+        ended: for good: its pod goes.
     """
 
     started_at: float | None = None
@@ -33,6 +34,7 @@ class Report:
     restarts: int = 0
     waiting: tuple[str, str] = ("ContainerCreating", "")
     last_exit: Exit | None = None
+    ended: bool = False
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ def status(pod: Mapping[str, Any], report: Report, unready_at: float | None) -> 
     why = "" if ready else "ContainersNotReady"
     container = pod["spec"]["containers"][0]
     return {
-        "phase": "Running" if report.started_at or report.restarts else "Pending",
+        "phase": _phase(report),
         "hostIP": "127.0.0.1",
         "podIP": "127.0.0.1",
         "podIPs": [{"ip": "127.0.0.1"}],
@@ -104,13 +106,21 @@ def status(pod: Mapping[str, Any], report: Report, unready_at: float | None) -> 
                 "started": report.started_at is not None,
                 "restartCount": report.restarts,
                 "state": _state(report),
-                "lastState": _ended(report.last_exit) if report.last_exit else {},
+                "lastState": _ended(report.last_exit) if report.last_exit and not report.ended else {},
             }
         ],
     }
 
 
+def _phase(report: Report) -> str:
+    if report.ended and report.last_exit:
+        return "Failed" if report.last_exit.code else "Succeeded"
+    return "Running" if report.started_at or report.restarts else "Pending"
+
+
 def _state(report: Report) -> dict[str, Any]:
+    if report.ended and report.last_exit:
+        return _ended(report.last_exit)
     if report.started_at is not None:
         return {"running": {"startedAt": stamp(report.started_at)}}
     reason, message = report.waiting
