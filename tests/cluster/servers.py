@@ -9,13 +9,16 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import random
 import signal
+import socket
 import ssl
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,11 +28,19 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from postfleet_local.stack import free_port
-
 START_SECONDS = 60.0
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def lasting_port() -> int:
+    """A free port that no outgoing connection is given, so that a server can be started on it again."""
+    lowest = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def _die_with_parent() -> None:
@@ -112,7 +123,7 @@ class ControlPlane:
         """Start all of them and wait until the API answers that it is ready."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self._make_certificates()
-        etcd_port, peer_port, self.port = free_port(), free_port(), free_port()
+        etcd_port, peer_port, self.port = lasting_port(), lasting_port(), lasting_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self.kubeconfig = self.write_kubeconfig("admin", self.url)
         etcd_url, peer_url = f"http://127.0.0.1:{etcd_port}", f"http://127.0.0.1:{peer_port}"
@@ -161,9 +172,9 @@ class ControlPlane:
         self.controllers.start()
 
     def stop(self) -> None:
-        """End all of them."""
+        """End all of them; there is nothing to save, and an API server takes ten seconds to end in peace."""
         for program in (self.controllers, self.apiserver, self.etcd):
-            program.stop()
+            program.kill()
 
     def restart_apiserver(self) -> None:
         """Start the API server again, on the same port and data."""
