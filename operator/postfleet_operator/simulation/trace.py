@@ -14,6 +14,7 @@ from postfleet_operator.errors import InputError
 HEADER = "seconds,arrivals"
 LONGEST_SECONDS = 31 * 86_400
 MOST_ARRIVALS = 1_000_000_000
+MOST_JOBS = 20_000_000
 SHIPPED = ("burst", "diurnal", "ramp", "spiky", "overload")
 
 
@@ -97,7 +98,7 @@ def parse(file: str, text: str, name: str) -> Trace:
                 f"{place}: second {second} does not come after {rows[-1][0]}; sort the lines, each second once"
             )
         rows.append((second, arrivals))
-    return _trace(name, rows, f"{file}: nothing arrives; give at least one line with arrivals above 0")
+    return _trace(name, file, rows, f"{file}: nothing arrives; give at least one line with arrivals above 0")
 
 
 def from_counts(name: str, counts: Mapping[int, int], seconds: int) -> Trace:
@@ -109,7 +110,7 @@ def from_counts(name: str, counts: Mapping[int, int], seconds: int) -> Trace:
     rows = [*sorted(counts.items())]
     if rows and rows[-1][0] < seconds - 1:
         rows.append((seconds - 1, 0))
-    return _trace(name, rows, f"{name}: no job arrived in that time; give a longer --window or other queues")
+    return _trace(name, name, rows, f"{name}: no job arrived in that time; give a longer --window or other queues")
 
 
 def render(rows: Iterable[tuple[int, int]]) -> str:
@@ -117,9 +118,11 @@ def render(rows: Iterable[tuple[int, int]]) -> str:
     return "".join([f"{HEADER}\n", *(f"{second},{arrivals}\n" for second, arrivals in rows)])
 
 
-def _trace(name: str, rows: list[tuple[int, int]], empty: str) -> Trace:
+def _trace(name: str, file: str, rows: list[tuple[int, int]], empty: str) -> Trace:
     if not any(arrivals for _, arrivals in rows):
         raise InputError(empty)
+    if (jobs := sum(arrivals for _, arrivals in rows)) > MOST_JOBS:
+        raise InputError(f"{file}: {jobs:,} jobs are more than {MOST_JOBS:,}; take a shorter piece of it")
     return Trace(name, rows[-1][0] + 1, tuple(rows))
 
 

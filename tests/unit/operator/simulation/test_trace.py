@@ -44,6 +44,11 @@ def test_what_fills_no_entry_moves_on_to_the_next_second() -> None:
         pytest.param(
             HEAD + "5,0\n", "t.csv: nothing arrives; give at least one line with arrivals above 0", id="only zeros"
         ),
+        pytest.param(
+            HEAD + "0,15000000\n1,15000000\n",
+            "t.csv: 30,000,000 jobs are more than 20,000,000; take a shorter piece of it",
+            id="too many in all",
+        ),
         pytest.param(HEAD + "1\n", "t.csv:2: '1' has 1 fields, give two: seconds,arrivals", id="one field"),
         pytest.param(HEAD + "1,2,3\n", "t.csv:2: '1,2,3' has 3 fields, give two: seconds,arrivals", id="three"),
         pytest.param(HEAD + "1,x\n", "t.csv:2: arrivals is 'x', give a whole number from 0 on", id="no number"),
