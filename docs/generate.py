@@ -43,6 +43,7 @@ SETTINGS: tuple[tuple[str, str, type[BaseSettings]], ...] = (
 PROGRAMS: tuple[tuple[str, click.Command], ...] = (
     ("postfleet", postfleet_workers.cli.cli),
     ("postfleet-operator", postfleet_operator.cli.cli),
+    ("kubectl-jobpool", postfleet_operator.cli.plugin),
     ("postfleet-local", postfleet_local.cli.cli),
 )
 
