@@ -55,7 +55,8 @@ def template(*, grace: int = 5, liveness: int = 0, **env: str) -> dict[str, Any]
     }
     if liveness:
         container["livenessProbe"] = {
-            "httpGet": {"path": "/healthz"}, "periodSeconds": 0.1, "timeoutSeconds": 0.5, "failureThreshold": liveness,
+            "httpGet": {"path": "/healthz"}, "periodSeconds": 0.1, "timeoutSeconds": 2.0, "failureThreshold": liveness,
+            "initialDelaySeconds": 5,  # a busy machine takes its time to start a program
         }  # fmt: skip
     volumes = [{"name": "creds", "secret": {"secretName": "email-nodes", "optional": True}}]
     return {"spec": {"terminationGracePeriodSeconds": grace, "containers": [container], "volumes": volumes}}
