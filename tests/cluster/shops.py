@@ -63,7 +63,7 @@ class Shop:
         """Wait until so many workers are ready, and there are no others."""
 
         def workers() -> tuple[int, int]:
-            found = self.world.items("pods", f"--selector=postfleet.io/pool={name}")
+            found = self.world.items("pod", labelSelector=f"postfleet.io/pool={name}")
             conditions = [each for pod in found for each in pod["status"].get("conditions", ())]
             return len(found), sum(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
 

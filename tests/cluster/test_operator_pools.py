@@ -91,7 +91,7 @@ def test_what_a_deleted_pool_owned_goes_with_it(world: World) -> None:
     world.scaled(1)
     world.kubectl("delete", "jobpool", "email")
     eventually(lambda: world.get("deployment", "email"), lambda found: found is None)
-    eventually(lambda: world.items("pods"), lambda found: not found)
+    eventually(lambda: world.items("pod"), lambda found: not found)
 
 
 @pytest.mark.parametrize("labelled", [False, True], ids=["unlabelled", "with our label"])

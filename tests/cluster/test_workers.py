@@ -18,10 +18,7 @@ from fleet import Fleet
 from integration.mail_steps import QUEUES, copies, final, mail
 from smtp_lab import Lab, running
 
-# `SCALE_DOWNS=50 make test-cluster ARGS="-k scaled_down"` is the long form.
-SCALE_DOWNS = int(os.environ.get("SCALE_DOWNS", "4"))
-
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(120 + 20 * SCALE_DOWNS)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 
 
 @pytest.fixture
@@ -50,22 +47,6 @@ def test_jobs_wake_a_pool_and_when_they_are_done_it_sleeps_again(shop: Shop) -> 
     assert float(status["throughputPerReplica"]) > 0
     assert float(status["startupSeconds"]) > 0
     assert {"ScaledFromZero", "ScaledToZero"} <= shop.world.reasons("email")
-
-
-def test_no_job_is_interrupted_while_a_pool_is_scaled_down_again_and_again(shop: Shop) -> None:
-    shop.world.apply(shop.pool(mode="Manual", replicas=1))
-    for _ in range(SCALE_DOWNS):
-        shop.jobs(40, 0.5)
-        shop.world.kubectl("scale", "jobpool/email", "--replicas=3")
-        shop.ready(3)
-        shop.jobs(40, 0.5)
-        eventually(lambda: shop.world.redis.llen("probe:order"), lambda started: started)
-        shop.world.kubectl("scale", "jobpool/email", "--replicas=1")
-        shop.ready(1)
-    eventually(shop.left, lambda left: left == 0, seconds=120)
-    assert shop.runs() == {1}
-    assert shop.exit_codes() == {0}
-    assert shop.fleet.rows("SELECT count(*) FROM job_attempts")[0][0] == 0
 
 
 def test_a_rollout_under_load_interrupts_no_job_and_old_workers_stay_until_new_ones_are_ready(shop: Shop) -> None:
@@ -100,7 +81,7 @@ def test_workers_that_find_no_place_are_not_added_to(shop: Shop) -> None:
     shop.world.apply(shop.pool(autoscaling={**QUICK, "maxReplicas": 6}))
     shop.jobs(100, 0.4)
     grown = eventually(shop.world.replicas, lambda found: (found or 0) > 1)
-    eventually(lambda: str(shop.world.items("pods")), lambda text: "Unschedulable" in text)
+    eventually(lambda: str(shop.world.items("pod")), lambda text: "Unschedulable" in text)
     shop.jobs(400, 0.4)
     decided = eventually(
         lambda: shop.world.status().get("lastDecision", {}).get("clamps", []),
