@@ -10,12 +10,17 @@ from pathlib import Path
 import psycopg
 import pytest
 import redis
+from hypothesis import settings
 from sqlalchemy import Engine
 
 from fleet import Fleet
 from postfleet_local.stack import Postgres, Valkey
 from postfleet_workers.store.migrate import upgrade
 from postfleet_workers.store.session import engine_for
+
+# How long an example takes is the machine's business: a busy one is no failure.
+settings.register_profile("postfleet", deadline=None)
+settings.load_profile("postfleet")
 
 TEMPLATE = "postfleet_template"
 _numbers = itertools.count(1)

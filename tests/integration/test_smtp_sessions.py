@@ -14,7 +14,7 @@ import pytest
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.mail import smtp
 from postfleet_workers.mail.credentials import Credentials
-from postfleet_workers.mail.errors import LoginRefused, Unreachable
+from postfleet_workers.mail.errors import LoginMissing, Unreachable
 from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.sessions import Sessions
 from postfleet_workers.mail.smtp import Timeouts
@@ -165,7 +165,7 @@ def test_changed_credentials_make_connections_anew(pool: Pool, tmp_path: Path) -
 
 
 def test_a_login_that_is_not_there_says_where_it_was_looked_for(pool: Pool, lab: Lab, tmp_path: Path) -> None:
-    with pytest.raises(LoginRefused, match=f"node n1: no login in {tmp_path}"):
+    with pytest.raises(LoginMissing, match=f"node n1: no login in {tmp_path}"):
         pool.sessions.take(node(lab.port, login=True), 0)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from postfleet_workers.mail.credentials import Credentials, Login
-from postfleet_workers.mail.errors import LoginRefused
+from postfleet_workers.mail.errors import LoginMissing
 from postfleet_workers.mail.node import Tls, parse_node
 
 SPEC: dict[str, Any] = {"smtp": {"host": "smtp.example"}, "identity": {"domain": "acme.example"}}
@@ -66,7 +66,7 @@ def test_a_swapped_symlink_is_a_change(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("folder", [None, "empty"])
 def test_a_missing_login_is_a_fault_with_a_reason(tmp_path: Path, folder: str | None) -> None:
-    with pytest.raises(LoginRefused, match="POSTFLEET_CREDENTIALS_DIR" if folder is None else "no login in"):
+    with pytest.raises(LoginMissing, match="POSTFLEET_CREDENTIALS_DIR" if folder is None else "no login in"):
         Credentials(tmp_path if folder else None).of("n1")
 
 

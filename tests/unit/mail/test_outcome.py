@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Permanent, Settled, Snooze, Trace, Transient
-from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, SmtpFault, TlsFailed, Unreachable
+from postfleet_workers.mail.errors import (
+    ConnectionLost,
+    LoginMissing,
+    LoginRefused,
+    SmtpFault,
+    TlsFailed,
+    Unreachable,
+)
 from postfleet_workers.mail.outcome import (
     History,
     MailRecord,
@@ -62,6 +69,11 @@ def test_a_connection_lost_after_the_dot_is_unknown() -> None:
     outcome = outcome_of_fault(ConnectionLost(Phase.DOT, "closed"), "n1", OLD, SCHEDULE)
     assert isinstance(outcome, Done)
     assert status(outcome) is Status.UNKNOWN
+
+
+def test_a_login_that_is_not_there_yet_is_waited_for_without_an_attempt() -> None:
+    outcome = outcome_of_fault(LoginMissing(Phase.AUTH, "node n1: no login"), "n1", OLD, SCHEDULE)
+    assert outcome == Snooze(5.0, "node n1: no login", kind="login_missing")
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from postfleet_workers.mail.errors import LoginRefused
+from postfleet_workers.mail.errors import LoginMissing
 from postfleet_workers.mail.reply import Phase
 
 
@@ -34,10 +34,10 @@ class Credentials:
         """The node's login, as it is in the files now.
 
         Raises:
-            LoginRefused: there is none, or it cannot be read.
+            LoginMissing: there is none, or it cannot be read.
         """
         if self._folder is None:
-            raise LoginRefused(Phase.AUTH, f"node {node} needs a login, but POSTFLEET_CREDENTIALS_DIR is not set")
+            raise LoginMissing(Phase.AUTH, f"node {node} needs a login, but POSTFLEET_CREDENTIALS_DIR is not set")
         files = [self._folder / f"{node}.{part}" for part in ("username", "password")]
         try:
             identity = [(s.st_ino, s.st_size, s.st_mtime_ns) for s in map(Path.stat, files)]
@@ -47,7 +47,7 @@ class Credentials:
                 return known[1]
             username, password = (file.read_text("utf-8").rstrip("\r\n") for file in files)
         except (OSError, UnicodeDecodeError) as error:
-            raise LoginRefused(Phase.AUTH, f"node {node}: no login in {self._folder}: {error}") from None
+            raise LoginMissing(Phase.AUTH, f"node {node}: no login in {self._folder}: {error}") from None
         login = Login(username, password)
         with self._lock:
             self._known[node] = (identity, login)

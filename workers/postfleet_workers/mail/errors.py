@@ -10,6 +10,7 @@ TransientError
       ├── Unreachable          no connection: refused, unresolvable, timed out
       ├── TlsFailed            no trustworthy TLS where it is required
       ├── LoginRefused         the server refuses our credentials, or they must not be sent
+      ├── LoginMissing         our credentials are not there, or not yet
       └── ConnectionLost       closed or silent; after Phase.DOT nobody knows whether it was accepted
 """
 
@@ -55,6 +56,10 @@ class TlsFailed(SmtpFault):
 
 class LoginRefused(SmtpFault):
     """The server refuses the credentials, or they must not be sent over this connection."""
+
+
+class LoginMissing(SmtpFault):
+    """Our credentials are not there, or not yet: a kubelet takes up to two minutes to bring them."""
 
 
 class ConnectionLost(SmtpFault):

@@ -21,8 +21,10 @@ from postfleet_workers.mail.classify import (
     scope_of,
 )
 from postfleet_workers.mail.deferral import next_wait_seconds
-from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, SmtpFault, TlsFailed
+from postfleet_workers.mail.errors import ConnectionLost, LoginMissing, LoginRefused, SmtpFault, TlsFailed
 from postfleet_workers.mail.reply import Phase, Reply, from_detail
+
+LOGIN_SECONDS = 5.0
 
 
 class Status(StrEnum):
@@ -92,13 +94,16 @@ def outcome_of_reply(reply: Reply, phase: Phase, node: str, history: History, sc
 def outcome_of_fault(fault: SmtpFault, node: str, history: History, schedule: Schedule) -> Outcome:
     """The outcome of a session that failed.
 
-    A connection lost after the final dot leaves the mail unknown; everything else is safe to try again. TLS and login
-    failures are ours to mend and use up attempts, the rest goes by the deferral schedule.
+    A login that is not there is waited for, without an attempt. A connection lost after the final dot leaves the mail
+    unknown; everything else is safe to try again. TLS and login failures are ours to mend and use up attempts, the rest
+    goes by the deferral schedule.
     """
     reply = fault.reply
     match fault:
         case ConnectionLost(phase=Phase.DOT):
             return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, f"no reply to the final dot: {fault}"))
+        case LoginMissing():
+            return Snooze(LOGIN_SECONDS, str(fault), kind="login_missing")
         case TlsFailed() | LoginRefused():
             return Transient(
                 f"{fault.phase}: {fault}",
