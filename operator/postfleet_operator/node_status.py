@@ -8,9 +8,8 @@ from typing import Any
 from postfleet_operator.conditions import Facts
 from postfleet_operator.node_conditions import NodeFacts, phase
 from postfleet_operator.node_conditions import compose as compose_conditions
-from postfleet_operator.scaling.values import Decision
-from postfleet_operator.spec import NodeSpec
-from postfleet_operator.status import last_decision
+from postfleet_operator.spec import Mode, NodeSpec
+from postfleet_operator.status import latest
 
 # Numbers and wordings that move all the time are written this often; everything else at once. The API server stores
 # every write, and a busy fleet's nodes all move.
@@ -67,19 +66,9 @@ def _workers(deployment: str, facts: Facts | None, previous: Mapping[str, Any]) 
     if facts.decision is not None:
         status["desiredReplicas"] = facts.decision.after
         status["bottleneck"] = facts.decision.bottleneck.value
-        status["lastDecision"] = _latest(previous.get("lastDecision"), facts.decision)
+        acts = facts.spec is None or facts.spec.mode is not Mode.RECOMMEND
+        status["lastDecision"] = latest(previous.get("lastDecision"), facts.decision, acts)
     return status
-
-
-def _latest(previous: Mapping[str, Any] | None, decision: Decision) -> Mapping[str, Any]:
-    """How it came to this number: that stays until another number or another reason takes its place."""
-    if (
-        previous is not None
-        and decision.before == decision.after == previous.get("to")
-        and decision.reason.value == previous.get("reason")
-    ):
-        return previous
-    return last_decision(decision)
 
 
 def _steady(status: Mapping[str, Any]) -> dict[str, Any]:

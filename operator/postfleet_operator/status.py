@@ -8,26 +8,32 @@ from typing import Any
 from postfleet_operator.conditions import Facts, timestamp
 from postfleet_operator.conditions import compose as compose_conditions
 from postfleet_operator.deployment import selector_text
+from postfleet_operator.reasons import ConditionType
 from postfleet_operator.scaling.shadow import Shadow
 from postfleet_operator.scaling.values import Clamp, Decision, Signal
-from postfleet_operator.spec import JobPool
+from postfleet_operator.spec import JobPool, Mode
 from postfleet_operator.workerset import WorkerSet
 
-# Numbers that move all the time are written this often; everything else at once. The API server stores every write.
+# The API server stores every write, and in a large fleet every pool's numbers move at every look. What turned is
+# written at once; another verdict, and numbers that moved far, this often; the rest, and its wording, less often.
 NUMBERS_SECONDS = 5.0
+SMALL_SECONDS = 30.0
+# A number has moved far when it differs by more than this share of the larger and by at least so much.
+FAR_SHARE = 0.25
+FAR = 10.0
 NUMBERS = frozenset(
     {
         "arrivalsPerSecond",
         "backlog",
-        "bottleneck",
         "permittedPerSecond",
-        "shadow",
         "startupSeconds",
         "throughputPerReplica",
     }
 )
 # Decisions kept in `status.recentDecisions`.
 RECENT = 20
+# Limits kept in `status.backlog.throttledBy`.
+LIMITS = 5
 
 
 def compose(pool: JobPool, facts: Facts, now: float) -> dict[str, Any]:
@@ -49,8 +55,9 @@ def compose(pool: JobPool, facts: Facts, now: float) -> dict[str, Any]:
     if facts.decision is not None:
         status["desiredReplicas"] = facts.decision.after
         status["bottleneck"] = facts.decision.bottleneck.value
-        status["lastDecision"] = _latest(previous.get("lastDecision"), facts.decision)
-        status["recentDecisions"] = recent(previous.get("recentDecisions") or [], facts.decision)
+        acts = pool.spec.mode is not Mode.RECOMMEND
+        status["lastDecision"] = latest(previous.get("lastDecision"), facts.decision, acts)
+        status["recentDecisions"] = recent(previous.get("recentDecisions") or [], facts.decision, acts)
         status |= _learned(facts.decision)
     if facts.shadow is not None:
         status["shadow"] = shadow(facts.shadow)
@@ -69,19 +76,23 @@ def worth_writing(written: Mapping[str, Any], status: Mapping[str, Any], seconds
     """Whether `status` differs from what was written `seconds_since` ago in a way that should be written now."""
     if written == status:
         return False
-    if seconds_since >= NUMBERS_SECONDS:
+    if seconds_since >= SMALL_SECONDS or _turned(written) != _turned(status):
         return True
-    return any(written.get(key) != status.get(key) for key in written.keys() | status.keys() if key not in NUMBERS)
+    if seconds_since < NUMBERS_SECONDS:
+        return False
+    return _judged(written) != _judged(status) or any(_far(written.get(key), status.get(key)) for key in NUMBERS)
 
 
-def backlog(signal: Signal) -> dict[str, int]:
-    """`status.backlog`: jobs, and seconds for `oldestSeconds`."""
+def backlog(signal: Signal) -> dict[str, Any]:
+    """`status.backlog`: jobs, and seconds for `oldestSeconds`; the limits that hold most of `throttled`."""
+    most = sorted(signal.throttled_by.items(), key=lambda entry: (-entry[1], entry[0]))[:LIMITS]
     return {
         "total": signal.backlog,
         "ready": signal.ready,
         "inFlight": signal.in_flight,
         "held": signal.held,
         "throttled": signal.throttled,
+        "throttledBy": [{"limit": name, "jobs": jobs} for name, jobs in most],
         "scheduled": signal.scheduled,
         "running": signal.running,
         "oldestSeconds": round(signal.oldest_seconds),
@@ -101,16 +112,19 @@ def number(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
-def recent(previous: Sequence[Mapping[str, Any]], decision: Decision) -> list[Mapping[str, Any]]:
-    """`status.recentDecisions`: the newest first; those that changed the number, or that a rule newly kept from it."""
+def recent(previous: Sequence[Mapping[str, Any]], decision: Decision, acts: bool = True) -> list[Mapping[str, Any]]:
+    """`status.recentDecisions`: the newest first; those that changed the number, or that a rule newly kept from it.
+
+    Args:
+        previous: those before.
+        decision: the present one.
+        acts: whether decisions are carried out; otherwise the same one comes again and again.
+    """
     if decision.after == decision.before:
-        latest = previous[0] if previous else None
-        same = latest is not None and (latest.get("reason"), latest.get("to")) == (
-            decision.reason.value,
-            decision.after,
-        )
-        if decision.recommended == decision.after or not decision.clamps or same:
+        if decision.recommended == decision.after or not decision.clamps or _told(previous, decision):
             return list(previous)
+    elif not acts and previous and _same(previous[0], decision):
+        return list(previous)
     entry = {
         "time": timestamp(decision.time),
         "from": decision.before,
@@ -119,6 +133,17 @@ def recent(previous: Sequence[Mapping[str, Any]], decision: Decision) -> list[Ma
         "message": decision.message,
     }
     return [entry, *previous][:RECENT]
+
+
+def latest(previous: Mapping[str, Any] | None, decision: Decision, acts: bool = True) -> Mapping[str, Any]:
+    """`status.lastDecision`.
+
+    A pool is looked at every two seconds. What people ask is why it came to be at this number: that stays until another
+    number or another reason takes its place.
+    """
+    if previous is not None and (decision.before == decision.after or not acts) and _same(previous, decision):
+        return previous
+    return last_decision(decision)
 
 
 def shadow(found: Shadow) -> dict[str, Any]:
@@ -158,12 +183,53 @@ def _clamp(clamp: Clamp) -> dict[str, Any]:
     return {"name": clamp.name.value, "from": clamp.before, "to": clamp.after, "why": clamp.why}
 
 
-def _latest(previous: Mapping[str, Any] | None, decision: Decision) -> Mapping[str, Any]:
-    # A pool is looked at every two seconds. What people ask is why it came to be at this number: that stays until
-    # another number or another reason takes its place.
-    same = (
-        previous is not None
-        and decision.before == decision.after == previous.get("to")
-        and decision.reason.value == previous.get("reason")
-    )
-    return previous if previous is not None and same else last_decision(decision)
+def _same(told: Mapping[str, Any], decision: Decision) -> bool:
+    return (told.get("reason"), told.get("to")) == (decision.reason.value, decision.after)
+
+
+def _told(previous: Sequence[Mapping[str, Any]], decision: Decision) -> bool:
+    """Whether the history has it since the number changed last: rules that take turns would fill it."""
+    for entry in previous:
+        if _same(entry, decision):
+            return True
+        if entry.get("from") != entry.get("to"):
+            return False
+    return False
+
+
+def _turned(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What is written at once when it changes."""
+    turned = {key: status.get(key) for key in ("observedGeneration", "selector", "replicas", "readyReplicas")}
+    turned["desiredReplicas"] = status.get("desiredReplicas")
+    turned["conditions"] = {
+        condition["type"]: (condition["status"], condition["reason"], condition.get("observedGeneration"))
+        for condition in status.get("conditions") or []
+        if condition["type"] != ConditionType.SCALING_LIMITED
+    }
+    turned["change"] = next((each for each in status.get("recentDecisions") or [] if each["from"] != each["to"]), None)
+    return turned
+
+
+def _judged(status: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Verdicts on the numbers: they may turn at every look."""
+    decision: Mapping[str, Any] = status.get("lastDecision") or {}
+    limited = [
+        (condition["status"], condition["reason"])
+        for condition in status.get("conditions") or []
+        if condition["type"] == ConditionType.SCALING_LIMITED
+    ]
+    limits = {entry["limit"] for entry in (status.get("backlog") or {}).get("throttledBy") or []}
+    imagined = (status.get("shadow") or {}).get("desiredReplicas")
+    return status.get("bottleneck"), decision.get("reason"), decision.get("to"), limited, limits, imagined
+
+
+def _far(one: object, other: object) -> bool:
+    """Whether a number, or one among many, has moved far; one that came or went has."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return any(_far(one.get(key), other.get(key)) for key in one.keys() | other.keys())
+    if isinstance(one, list) and isinstance(other, list):
+        return False
+    if one is None or other is None:
+        return one is not other
+    before, after = float(str(one)), float(str(other))
+    return abs(after - before) >= max(FAR, FAR_SHARE * max(before, after))
