@@ -3,7 +3,8 @@
 A replica has so many threads; each runs one job at a time for the service time, the same for every job: results need
 no seed, can be checked by hand, and no policy is lucky. Jobs begin first come, first served, on the thread that has
 been free for longest. A replica works `startup_seconds` after it was asked for. One that is told to stop takes no
-more jobs, ends when its last one has, and costs until then. A limit, if any, is a GCRA over the beginnings of jobs.
+more jobs, ends when its last one has, and costs until then. A limit, if any, is a GCRA over the beginnings of jobs;
+see `limit`.
 
 Because every job takes equally long, threads become free in the order in which they were taken: one queue of free
 times is the whole machine, and a million jobs take about a second.
@@ -11,15 +12,14 @@ times is the whole machine, and a million jobs take about a second.
 
 from __future__ import annotations
 
-import math
 from array import array
 from bisect import bisect_right
 from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# So much of a limit may be used at once.
-BURST_SECONDS = 1.0
+from postfleet_operator.simulation.limit import Limit
+
 # The relay plans a limit so far ahead: due jobs beyond that are throttled.
 PLAN_SECONDS = 60.0
 # Above so many jobs, several move together: see `grain`.
@@ -106,18 +106,6 @@ def grain(jobs: int, threads: int) -> int:
     return next(fitting, threads)
 
 
-def releases(arrivals: Sequence[float], shape: Shape, size: int = 1) -> Sequence[float]:
-    """When each job would begin if only the limit held it: never later than in any fleet of that shape."""
-    if shape.permitted_rate is None:
-        return arrivals
-    found, theoretical, each = array("d"), -math.inf, size / shape.permitted_rate
-    for arrival in arrivals:
-        begins = max(arrival, theoretical - BURST_SECONDS)
-        theoretical = max(theoretical, begins) + each
-        found.append(begins)
-    return found
-
-
 class Fleet:
     """The fleet at `now`, and everything that happened so far.
 
@@ -142,7 +130,7 @@ class Fleet:
         self._starting: deque[Replica] = deque()
         self._free: deque[float] = deque()  # when each thread is (or becomes) free, ascending
         self._owners: deque[int] = deque()  # whose thread it is
-        self._theoretical = -math.inf  # of the limit: GCRA's arrival time
+        self._limit = None if shape.permitted_rate is None else Limit(shape.permitted_rate / size)
         self._arrived = self._completed = 0
         for _ in range(replicas):
             self._add(0.0)
@@ -209,19 +197,23 @@ class Fleet:
         ends = (until if replica.ended_at is None else min(replica.ended_at, until) for replica in self.everyone)
         return sum(max(end - replica.created_at, 0.0) for replica, end in zip(self.everyone, ends, strict=True))
 
+    def waits(self, until: float) -> Sequence[float]:
+        """How long each job waited for a thread; until `until`, where it never began. What a limit held is left out."""
+        found = array("d", map(_since, self.starts, self.arrivals)) if self._limit is None else self._limit.waits[:]
+        rest = self.arrivals[len(self.starts) :]
+        found.extend(_since(until, at) for at in (rest if self._limit is None else self._limit.alone(rest)))
+        return found
+
     def _jobs(self, entries: int) -> int:
         return min(entries * self.size, self.jobs)
 
     def _permits(self) -> int:
         """What the limit lets begin within its plan."""
-        if self.shape.permitted_rate is None:
-            return self.jobs
-        ahead = self.now + PLAN_SECONDS + BURST_SECONDS - max(self._theoretical, self.now)
-        return max(math.floor(ahead * self.shape.permitted_rate), 0)
+        return self.jobs if self._limit is None else self._limit.permits(self.now, PLAN_SECONDS) * self.size
 
     def _serve(self, until: float) -> None:
-        if self.shape.permitted_rate is not None:
-            self._serve_limited(until, self.size / self.shape.permitted_rate)
+        if self._limit is not None:
+            self._serve_limited(until, self._limit)
             return
         arrivals, starts, free, owners = self.arrivals, self.starts, self._free, self._owners
         service, position, count = self.shape.service_seconds, len(starts), len(arrivals)
@@ -240,12 +232,13 @@ class Fleet:
             begin(at)
             position += 1
 
-    def _serve_limited(self, until: float, each: float) -> None:
+    def _serve_limited(self, until: float, limit: Limit) -> None:
         while self._free and len(self.starts) < len(self.arrivals):
-            at = max(self.arrivals[len(self.starts)], self._free[0], self._theoretical - BURST_SECONDS)
+            arrival, free = self.arrivals[len(self.starts)], self._free[0]
+            at = max(arrival, free, limit.opens_at)
             if at > until:
                 return
-            self._theoretical = max(self._theoretical, at) + each
+            limit.begin(arrival, at, free)
             self._free.popleft()
             self._free.append(at + self.shape.service_seconds)
             self._owners.rotate(-1)
@@ -297,3 +290,7 @@ class Fleet:
             return False
         replica.ended_at = max(replica.ended_at or 0.0, at)
         return True
+
+
+def _since(later: float, earlier: float) -> float:
+    return max(later - earlier, 0.0)

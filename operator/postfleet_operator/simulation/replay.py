@@ -7,11 +7,10 @@ to then. Jobs that a policy never begins are given up on after a generous while:
 from __future__ import annotations
 
 import math
-from array import array
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
-from postfleet_operator.simulation.fleet import Fleet, Shape, grain, releases
+from postfleet_operator.simulation.fleet import Fleet, Shape, grain
 from postfleet_operator.simulation.policy import Policy
 from postfleet_operator.simulation.trace import Trace
 
@@ -48,7 +47,7 @@ class Outcome:
     """What came of it: the numbers of the JSON output.
 
     Attributes:
-        wait_p50_seconds: from when no limit held a job any longer to when it began; nearest rank, of all jobs.
+        wait_p50_seconds: how long jobs waited for a replica, not for a limit (see `limit`); nearest rank, of all jobs.
         wait_p95_seconds: likewise.
         wait_p99_seconds: likewise.
         slo_miss_fraction: of all jobs, how many waited longer than the SLO.
@@ -80,7 +79,6 @@ class Replay:
         arrivals: when jobs arrived; each entry stands for `size` jobs, here and below.
         waits: how long each waited for a replica.
         starts: when each began; fewer than arrivals if some never did.
-        limit_waits: how long each waited for the limit, which no policy can change; empty without a limit.
         replicas: (seconds, replicas asked for) at every change.
         size: see above.
     """
@@ -90,7 +88,6 @@ class Replay:
     arrivals: Sequence[float]
     waits: Sequence[float]
     starts: Sequence[float]
-    limit_waits: Sequence[float]
     replicas: tuple[tuple[float, int], ...]
     size: int
 
@@ -100,7 +97,6 @@ def replay(scene: Scene, policy: Policy, progress: Progress | None = None) -> Re
     trace, shape = scene.trace, scene.shape
     size = grain(trace.jobs, shape.threads)
     arrivals = trace.times(size)
-    free_at = releases(arrivals, shape, size)
     fleet = Fleet(arrivals, trace.jobs, shape, scene.least, size)
     changes = [(0.0, scene.least)]
     over = trace.seconds + PATIENCE_SECONDS + 2 * trace.jobs * shape.service_seconds / (scene.most * shape.threads)
@@ -117,15 +113,11 @@ def replay(scene: Scene, policy: Policy, progress: Progress | None = None) -> Re
             told = at
             progress(min(at / trace.seconds, 1.0))
     ended = max(trace.seconds, fleet.last_end) if fleet.drained else over
-    return _sum_up(scene, fleet, free_at, ended, tuple(changes))
+    return _sum_up(scene, fleet, ended, tuple(changes))
 
 
-def _sum_up(
-    scene: Scene, fleet: Fleet, free_at: Sequence[float], ended: float, changes: tuple[tuple[float, int], ...]
-) -> Replay:
-    limited = free_at is not fleet.arrivals
-    waits = array("d", map(_since, fleet.starts, free_at))
-    waits.extend(max(ended - at, 0.0) for at in free_at[len(waits) :])
+def _sum_up(scene: Scene, fleet: Fleet, ended: float, changes: tuple[tuple[float, int], ...]) -> Replay:
+    waits = fleet.waits(ended)
     ordered = sorted(waits)
     late = sum(wait > scene.slo_seconds + EPSILON for wait in waits)
     outcome = Outcome(
@@ -143,7 +135,6 @@ def _sum_up(
         fleet.arrivals,
         waits,
         fleet.starts,
-        array("d", map(_since, free_at, fleet.arrivals)) if limited else (),
         changes,
         fleet.size,
     )
@@ -152,7 +143,3 @@ def _sum_up(
 def percentile(ordered: Sequence[float], fraction: float) -> float:
     """Nearest rank."""
     return ordered[max(math.ceil(fraction * len(ordered)), 1) - 1]
-
-
-def _since(later: float, earlier: float) -> float:
-    return max(later - earlier, 0.0)

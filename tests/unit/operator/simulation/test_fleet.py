@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postfleet_operator.simulation.fleet import BURST_SECONDS, Fleet, Shape, grain, releases
+from postfleet_operator.simulation.fleet import Fleet, Shape, grain
+from postfleet_operator.simulation.limit import BURST_SECONDS
 from unit.operator.simulation.worlds_of_jobs import fleet, plainly, settle
 
 TIMES = st.lists(st.floats(0, 120), min_size=1, max_size=60).map(sorted)
@@ -123,10 +124,3 @@ def test_nothing_is_lost_early_or_done_by_nobody(
         for k, begun in enumerate(starts):
             within = sum(begun <= start <= begun + 10.0 for start in starts[k:])
             assert within <= rate * (10.0 + BURST_SECONDS) + 1 + 1e-6
-
-
-@given(TIMES, st.sampled_from([0.5, 3.0]), st.integers(1, 3))
-def test_no_fleet_begins_before_the_limit_would(arrivals: list[float], rate: float, replicas: int) -> None:
-    shape = Shape(1, 1.0, 5.0, rate)
-    starts = settle(Fleet(arrivals, len(arrivals), shape, replicas))
-    assert all(begun >= least - 1e-6 for begun, least in zip(starts, releases(arrivals, shape), strict=True))
