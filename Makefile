@@ -7,7 +7,7 @@ UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/\1/p;}' uv.lock)
 SOURCES := operator workers local tests docs benchmarks
 
-.PHONY: help setup demo test test-unit test-cluster test-deps bench-scaling lint fmt ci clean
+.PHONY: help setup demo test test-unit test-cluster test-deps bench-scaling bench-operator lint fmt ci clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -39,6 +39,9 @@ test-deps: ## Build the API server and etcd that test-cluster needs, once; needs
 
 bench-scaling: setup ## Compare the scaling policies on every shipped trace.
 	@$(BIN)/python benchmarks/scaling.py $(ARGS)
+
+bench-operator: setup test-deps ## Measure the operator with 500 pools and 200 nodes on a real API server.
+	@$(BIN)/python benchmarks/operator_scale.py $(ARGS)
 
 lint: setup ## Check style, types and the architecture.
 	$(BIN)/ruff check $(SOURCES)
