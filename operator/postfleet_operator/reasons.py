@@ -148,6 +148,7 @@ class EventReason(StrEnum):
     SCALING_HELD = "ScalingHeld"
     LATENCY_MISSED = "LatencyMissed"
     LATENCY_MET = "LatencyMet"
+    BOTTLENECK_CHANGED = "BottleneckChanged"
     QUEUE_TAKEN = "QueueTaken"
     SIGNAL_LOST = "SignalLost"
     SIGNAL_RESTORED = "SignalRestored"
