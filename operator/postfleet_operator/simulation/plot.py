@@ -1,11 +1,13 @@
 """The comparison as a picture: one SVG file that needs nothing else. Pure: replays in, text out.
 
-Three plots share the time axis: what arrives, how many replicas each policy asks for, and how long jobs wait.
+Four plots share the time axis: what arrives, how many replicas each policy asks for, how many jobs have not begun, and
+how long they wait.
 """
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -14,7 +16,7 @@ from postfleet_operator.simulation.replay import Replay, Scene
 from postfleet_operator.simulation.report import clock, heading, percent
 
 WIDTH, LEFT, RIGHT = 960, 64, 32
-PANEL, GAP, HEAD, FOOT = 190, 46, 96, 34
+PANELS, PANEL, GAP, HEAD, FOOT = 4, 170, 46, 96, 34
 # Time is cut into at most so many columns of whole seconds; each shows its longest wait, so that no peak is lost.
 COLUMNS = 480
 DAY = 86_400
@@ -62,9 +64,10 @@ def draw(scene: Scene, replays: Mapping[str, Replay]) -> str:
             {name: _stairs(r, x_max) for name, r in replays.items()},
             None,
         ),
-        _panel(2, "longest wait, seconds, by arrival", x_max, waits, scene.slo_seconds),
+        _panel(2, "jobs that have not begun", x_max, {name: backlog(r, width) for name, r in replays.items()}, None),
+        _panel(3, "longest wait, seconds, by arrival", x_max, waits, scene.slo_seconds),
     ]
-    height = HEAD + 3 * PANEL + 2 * GAP + FOOT
+    height = HEAD + PANELS * PANEL + (PANELS - 1) * GAP + FOOT
     return "".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" ',
@@ -89,6 +92,14 @@ def longest_waits(replay: Replay, width: float) -> list[tuple[float, float]]:
         if wait > found.get(column, -1.0):
             found[column] = wait
     return [((column + 0.5) * width, wait) for column, wait in sorted(found.items())]
+
+
+def backlog(replay: Replay, width: float) -> list[tuple[float, float]]:
+    """How many jobs have arrived and not begun, at the end of each column of `width` seconds."""
+    ends = [column * width for column in range(math.ceil(replay.seconds / width) + 1)]
+    return [
+        (at, float(replay.size * (bisect_right(replay.arrivals, at) - bisect_right(replay.starts, at)))) for at in ends
+    ]
 
 
 def tick(span: float, most: int) -> float:
@@ -155,7 +166,7 @@ def _legend(replays: Mapping[str, Replay]) -> list[str]:
 
 def _time_axis(x_max: float) -> list[str]:
     step = next((seconds for seconds in TICKS if x_max / seconds <= 10), math.ceil(x_max / 10 / DAY) * DAY)
-    axes, y = Axes(0, x_max, 1), HEAD + 3 * PANEL + 2 * GAP + 18
+    axes, y = Axes(0, x_max, 1), HEAD + PANELS * PANEL + (PANELS - 1) * GAP + 18
     return [
         f'<text class="small" x="{axes.x(at):.1f}" y="{y}" text-anchor="middle">{clock(at)}</text>'
         for at in range(0, int(x_max) + 1, step)

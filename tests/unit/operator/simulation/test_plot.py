@@ -24,12 +24,12 @@ def compared() -> tuple[Scene, dict[str, Replay]]:
     return world, {name: replay(world, make()) for name, make in makers(latency_spec(5), world).items()}
 
 
-def test_every_policy_has_a_line_in_both_plots_and_the_legend() -> None:
+def test_every_policy_has_a_line_in_its_three_plots_and_the_legend() -> None:
     tree = ET.fromstring(plot.draw(*compared()))
     titles = [title.text for title in tree.iter(f"{SVG}title")]
     texts = [text.text or "" for text in tree.iter(f"{SVG}text")]
     for name in NAMES:
-        assert titles.count(name) == 2
+        assert titles.count(name) == 3
         assert any(text.startswith(f"{name}: ") for text in texts)
     assert "SLO 5 s" in titles
 
@@ -54,6 +54,14 @@ def test_a_peak_is_not_averaged_away() -> None:
     _, runs = compared()
     run = runs["keda_default"]
     assert max(wait for _, wait in plot.longest_waits(run, 60.0)) == max(run.waits)
+
+
+def test_the_backlog_is_what_has_arrived_and_not_begun() -> None:
+    _, runs = compared()
+    run = runs["keda_default"]
+    points = dict(plot.backlog(run, 1.0))
+    assert points[11.0] == sum(at <= 11.0 for at in run.arrivals) - sum(at <= 11.0 for at in run.starts) > 0
+    assert points[max(points)] == 0
 
 
 def test_a_name_cannot_break_the_document() -> None:
