@@ -1,6 +1,7 @@
 """Why a pool has the workers that it has, in plain words: from its spec and the status that the operator wrote. Pure.
 
-Nothing else is asked, so that it works on `kubectl get -o yaml` of yesterday too. Sections are a heading and lines.
+Its sending nodes may be given too, likewise. Nothing else is asked, so that it works on `kubectl get -o yaml` of
+yesterday too. Sections are a heading and lines.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from postfleet_operator.spec import Mode, PoolSpec
+from postfleet_operator.spec import Mode, PoolSpec, SendingNode
+from postfleet_operator.workerset import is_dedicated
 
 Status = Mapping[str, Any]
 
@@ -23,7 +25,7 @@ class Section:
     lines: tuple[str, ...]
 
 
-def explain(key: str, spec: PoolSpec, status: Status, now: float) -> list[Section]:
+def explain(key: str, spec: PoolSpec, status: Status, now: float, nodes: Sequence[SendingNode] = ()) -> list[Section]:
     """What there is to say about a pool.
 
     Args:
@@ -31,19 +33,22 @@ def explain(key: str, spec: PoolSpec, status: Status, now: float) -> list[Sectio
         spec: what it asks for.
         status: what the operator wrote last.
         now: epoch seconds.
+        nodes: the sending nodes of its namespace, with their statuses.
     """
     if not status.get("conditions"):
         return [Section(key, ("the operator has not looked at this pool yet: is it running, and does it lead?",))]
+    head = Section(_headline(key, spec, status), tuple(_why(status, now)))
     found = [
-        Section(_headline(key, spec, status), tuple(_why(status, now))),
         Section("The work", tuple(_work(status))),
         Section("What one worker does", tuple(_worker(spec, status))),
         Section("What holds the number", tuple(_held(spec, status, now))),
         Section("What would change it", tuple(_advice(spec, status))),
         Section("Trouble", tuple(_trouble(status))),
+        Section("Sending nodes", tuple(_nodes(key, status, nodes, now))),
+        Section("The shadow policy", tuple(_shadow(status, now))),
         Section("Last changes", tuple(_history(status, now))),
     ]
-    return [section for section in found if section.lines]
+    return [head, *(section for section in found if section.lines)]
 
 
 def _headline(key: str, spec: PoolSpec, status: Status) -> str:
@@ -74,7 +79,9 @@ def _work(status: Status) -> Iterator[str]:
         f"{_count(backlog.get('oldestSeconds', 0), 'second')}"
     )
     if throttled := backlog.get("throttled"):
-        yield f"{_count(throttled, 'job')} wait for a limit or a pause: no worker helps them"
+        limits = [f"{_count(each['jobs'], 'job')} for {each['limit']}" for each in backlog.get("throttledBy") or []]
+        which = f" ({', '.join(limits)})" if limits else ""
+        yield f"{_count(throttled, 'job')} wait for a limit or a pause: no worker helps them{which}"
     if permitted := status.get("permittedPerSecond"):
         yield f"limits let {permitted} jobs a second through"
     if scheduled := backlog.get("scheduled"):
@@ -102,6 +109,10 @@ def _held(spec: PoolSpec, status: Status, now: float) -> Iterator[str]:
         case Mode.AUTO:
             pass
     decision = status.get("lastDecision") or {}
+    yield from _clamps(decision, now)
+
+
+def _clamps(decision: Mapping[str, Any], now: float) -> Iterator[str]:
     for clamp in decision.get("clamps") or []:
         yield f"{clamp['name']}: {clamp['from']} -> {clamp['to']}, {clamp['why']}"
     if until := decision.get("blockedUntil"):
@@ -111,23 +122,30 @@ def _held(spec: PoolSpec, status: Status, now: float) -> Iterator[str]:
 def _advice(spec: PoolSpec, status: Status) -> Iterator[str]:
     """For each thing that holds the number, what somebody could do about it."""
     decision = status.get("lastDecision") or {}
-    for clamp in decision.get("clamps") or []:
-        if (advice := ADVICE.get(clamp["name"])) is not None:
-            yield advice.format(bounds=spec.autoscaling, needed=clamp["from"])
+    held = {clamp["name"]: clamp["from"] for clamp in decision.get("clamps") or []}
+    if status.get("bottleneck") == "Throttle":
+        held.setdefault("Throttle", 0)
+    for name, needed in held.items():
+        if (advice := ADVICE.get(name)) is not None:
+            yield advice.format(bounds=spec.autoscaling, needed=needed, limit=_limit(status))
     limited = _condition(status, "ScalingLimited")
     if limited and limited.get("reason") == "SlowStart":
         yield str(limited.get("message", ""))
-    bottleneck = status.get("bottleneck")
-    if bottleneck == "Signal":
+    if status.get("bottleneck") == "Signal":
         yield "mend the signal first: nothing shrinks without it"
-    elif bottleneck == "Throttle" and not any(clamp["name"] == "Throttle" for clamp in decision.get("clamps") or []):
-        yield ADVICE["Throttle"]
+
+
+def _limit(status: Status) -> str:
+    """The limit or pause that holds the most."""
+    limits: Sequence[Mapping[str, Any]] = (status.get("backlog") or {}).get("throttledBy") or []
+    return str(limits[0]["limit"]) if limits else "of the nodes or tenants"
 
 
 ADVICE: Mapping[str, str] = {
     "MaxReplicas": "raise autoscaling.maxReplicas from {bounds.max_replicas} to {needed}, or accept the wait",
     "MinReplicas": "lower autoscaling.minReplicas from {bounds.min_replicas} to {needed}: more is not needed now",
-    "Throttle": "raise the limits of the nodes or tenants that bind (postfleet nodes list): workers are enough",
+    "Throttle": "the limit {limit} binds, another worker would not help: raise it if the receivers stand it, "
+    "or end the pause (postfleet nodes list, postfleet tenants list)",
     "Unschedulable": "make room in the cluster, or lower worker.resources: kubectl describe pod tells what is missing",
     "ScaleDownWindow": "a shorter scaleDown.stabilizationWindowSeconds than "
     "{bounds.scale_down.stabilization_window_seconds} lets it shrink sooner",
@@ -148,6 +166,50 @@ def _trouble(status: Status) -> Iterator[str]:
         condition = _condition(status, kind)
         if condition and condition.get("status") != wanted:
             yield f"{kind} is {condition['status']} ({condition.get('reason')}): {condition.get('message', '')}"
+
+
+def _nodes(key: str, status: Status, nodes: Sequence[SendingNode], now: float) -> Iterator[str]:
+    """What is to be said of the nodes whose mail the pool sends; those that any pool serves only while mail waits."""
+    namespace, _, name = key.partition("/")
+    waits = bool((status.get("backlog") or {}).get("throttled"))
+    for node in sorted(nodes, key=lambda node: node.name):
+        reference = node.spec.workers.pool_ref
+        concerned = waits if reference is None else reference.name == name
+        if concerned and node.metadata.namespace == namespace:
+            yield from _node(node, now)
+
+
+def _node(node: SendingNode, now: float) -> Iterator[str]:
+    status: Status = node.status
+    if status.get("phase") not in (None, "Active"):
+        wrong = [
+            each for each in status.get("conditions") or [] if each["status"] == "False" and each["type"] != "Paused"
+        ]
+        why = "; ".join(str(each.get("message", "")) for each in wrong if each["type"] != "Ready")
+        yield f"{node.name} is {status['phase']}{': ' if why else ''}{why}"
+    if status.get("remainingToday") == 0:
+        sent, cap = status.get("acceptedToday"), status.get("capToday")
+        yield f"{node.name} has sent {sent} of {cap} mails in the last 24 hours"
+    own = status.get("workers") or {}
+    if not is_dedicated(node) or not own:
+        return
+    decision = own.get("lastDecision") or {}
+    wanted, ready = own.get("desiredReplicas", 0), own.get("readyReplicas", 0)
+    yield (
+        f"{node.name} has workers of its own: {_count(wanted, 'worker')} wanted, {ready} ready"
+        f" (bottleneck {own.get('bottleneck', 'None')}): {decision.get('message', 'nothing was decided yet')}"
+    )
+    for line in _clamps(decision, now):
+        yield f"{node.name}: {line}"
+
+
+def _shadow(status: Status, now: float) -> Iterator[str]:
+    if shadow := status.get("shadow"):
+        yield f"it asks for {_count(shadow['desiredReplicas'], 'worker')}: {shadow.get('message', '')}"
+        yield (
+            f"it would have used {shadow.get('replicaHours')} replica-hours instead of "
+            f"{shadow.get('liveReplicaHours')} (since {_ago(shadow.get('since'), now)})"
+        )
 
 
 def _history(status: Status, now: float) -> Iterator[str]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import click
 import yaml
 
 from postfleet_operator import clock
-from postfleet_operator.errors import InputError
+from postfleet_operator.errors import InputError, InvalidManifest
 from postfleet_operator.explain import Section, explain
-from postfleet_operator.spec import JobPool, parse_pool
+from postfleet_operator.spec import SendingNode, parse_node, parse_pool
 
 NAMESPACE = click.option("-n", "--namespace", help="The pool's namespace; by default that of the kubeconfig's context.")
 KUBECONFIG = click.option(
@@ -31,18 +32,36 @@ OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), def
     "-f",
     "--filename",
     type=click.Path(path_type=Path, allow_dash=True),
-    help="Read the pool from a file instead: what `kubectl get jobpool NAME -o yaml` printed; - is standard input.",
+    help="Read it from a file instead: what `kubectl get jobpools,sendingnodes -o yaml` printed; - is standard input.",
+)
+@click.option(
+    "--status",
+    type=click.Path(path_type=Path),
+    help="With -f: the pool's status, if the file has none; DIR/status/POOL.json of a local fleet.",
 )
 @OUTPUT
 def explain_pool(
-    pool: str | None, namespace: str | None, kubeconfig: Path | None, filename: Path | None, output: str
+    pool: str | None,
+    namespace: str | None,
+    kubeconfig: Path | None,
+    filename: Path | None,
+    status: Path | None,
+    output: str,
 ) -> None:
     """Say why POOL has the workers that it has, what holds the number, and what would change it."""
-    if (pool is None) is (filename is None):
+    if pool is None and filename is None:
         raise click.UsageError("name a POOL, or give a file with -f")
-    manifest = _from_file(filename) if filename is not None else _from_cluster(str(pool), namespace, kubeconfig)
+    if status is not None and filename is None:
+        raise click.UsageError("--status goes with -f")
+    if filename is not None:
+        manifest, nodes = _from_file(filename, pool, namespace)
+        if status is not None:
+            manifest = {**manifest, "status": _documents(status)[0]}
+    else:
+        manifest, nodes = _from_cluster(str(pool), namespace, kubeconfig), []
+        nodes = _nodes(manifest["metadata"]["namespace"], kubeconfig)
     found = parse_pool(manifest)
-    _print(_explained(found), output)
+    _print(explain(found.key, found.spec, found.status, clock.now(), list(_readable(nodes))), output)
 
 
 @click.command("list")
@@ -92,10 +111,6 @@ for command in (explain_pool, list_pools, history):
     plugin.add_command(command)
 
 
-def _explained(pool: JobPool) -> list[Section]:
-    return explain(pool.key, pool.spec, pool.status, clock.now())
-
-
 def _print(sections: list[Section], output: str) -> None:
     if output == "json":
         click.echo(json.dumps([{"heading": section.heading, "lines": section.lines} for section in sections]))
@@ -123,16 +138,41 @@ def _row(manifest: Mapping[str, Any]) -> dict[str, object]:
     }
 
 
-def _from_file(path: Path) -> dict[str, Any]:
+def _readable(nodes: Iterable[Mapping[str, Any]]) -> Iterator[SendingNode]:
+    """Without those whose spec is broken: `explain` is about the pool, and their own status says what is wrong."""
+    for node in nodes:
+        with contextlib.suppress(InvalidManifest):
+            yield parse_node(node)
+
+
+def _from_file(path: Path, pool: str | None, namespace: str | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The pool, the only one or the one that is named, and all nodes."""
+    found = [item for document in _documents(path) for item in document.get("items") or [document]]
+    pools = [item for item in found if item.get("kind") == "JobPool"]
+    metadata = [item.get("metadata") or {} for item in pools]
+    fitting = [
+        item
+        for item, each in zip(pools, metadata, strict=True)
+        if pool in (None, each.get("name")) and namespace in (None, each.get("namespace", "default"))
+    ]
+    if not pools:
+        raise InputError(f"{path}: holds no JobPool; give what `kubectl get jobpool NAME -o yaml` prints")
+    if len(fitting) != 1:
+        names = ", ".join(f"{each.get('namespace', 'default')}/{each.get('name')}" for each in metadata)
+        raise InputError(f"{path}: holds {names}; name one of them as POOL, and its namespace with -n")
+    return fitting[0], [item for item in found if item.get("kind") == "SendingNode"]
+
+
+def _documents(path: Path) -> list[dict[str, Any]]:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
-        found = yaml.safe_load(text)
+        found = [document for document in yaml.safe_load_all(text) if document is not None]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read: {error}") from None
     except yaml.YAMLError as error:
         raise InputError(f"{path}: is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(found, dict) or found.get("kind") != "JobPool":
-        raise InputError(f"{path}: holds no JobPool; give what `kubectl get jobpool NAME -o yaml` prints")
+    if not found or not all(isinstance(document, dict) for document in found):
+        raise InputError(f"{path}: holds no resources")
     return found
 
 
@@ -154,10 +194,28 @@ def _pools(namespace: str | None, everywhere: bool, kubeconfig: Path | None) -> 
     from postfleet_operator.kube import client, paths
 
     where = "" if everywhere else namespace or client.context_namespace(kubeconfig)
+    return _listed(paths.collection(paths.POOLS, where), kubeconfig)
+
+
+def _nodes(namespace: str, kubeconfig: Path | None) -> list[dict[str, Any]]:
+    """A person who may not read them gets the pool explained all the same."""
+    from postfleet_operator.errors import Rejected
+    from postfleet_operator.kube import paths
+
+    try:
+        return _listed(paths.collection(paths.NODES, namespace), kubeconfig)
+    except Rejected as error:
+        click.echo(f"without sending nodes: {error}", err=True)
+        return []
+
+
+def _listed(path: str, kubeconfig: Path | None) -> list[dict[str, Any]]:
+    from postfleet_operator.kube import client
+
     api = client.Api(client.configuration(kubeconfig))
     found: list[dict[str, Any]] = []
     try:
-        api.list(paths.collection(paths.POOLS, where), "", found.append)
+        api.list(path, "", found.append)
     finally:
         api.close()
     return found

@@ -20,10 +20,22 @@ from postfleet_operator.explain import ADVICE, explain
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling.decide import decide, remember
 from postfleet_operator.scaling.state import State
-from postfleet_operator.scaling.values import Decision, Sample, Signal
-from postfleet_operator.spec import PoolSpec
+from postfleet_operator.scaling.values import Decision, PodTimes, Sample, Signal
+from postfleet_operator.spec import PoolSpec, SendingNode, parse_node
 from postfleet_operator.status import compose
-from unit.operator.building import healthy, latency_spec, load, looks, lost, manifest, measured, pool, sample, spec
+from unit.operator.building import (
+    healthy,
+    latency_spec,
+    load,
+    looks,
+    lost,
+    manifest,
+    measured,
+    node_manifest,
+    pool,
+    sample,
+    spec,
+)
 
 NOW = 1_700_000_000.0
 
@@ -66,8 +78,35 @@ def told(seen: Sample, policy: PoolSpec, state: State, *, later: float = 10.0) -
             sample(load(5000, 10.0, permitted_per_second=30.0, throttled=900), 2),
             latency_spec(),
             measured(),
-            ["limits let 30 jobs a second through", "900 jobs wait for a limit", "workers are enough"],
+            ["limits let 30 jobs a second through", "900 jobs wait for a limit", "another worker would not help"],
             id="limits",
+        ),
+        pytest.param(
+            sample(healthy(0, throttled=900, throttled_by={"tenant a paused": 1, "node acme-1 perMinute": 899}), 0),
+            spec(),
+            State(),
+            [
+                "(899 jobs for node acme-1 perMinute, 1 job for tenant a paused)",
+                "the limit node acme-1 perMinute binds",
+            ],
+            id="the limit that binds",
+        ),
+        pytest.param(
+            replace(
+                sample(load(100, 10.0), 2),
+                pods=(PodTimes("a", NOW - 90, NOW - 52), PodTimes("b", NOW - 90, NOW - 52)),
+            ),
+            latency_spec(),
+            measured(),
+            ["it takes 38 s to start", "jobs may wait for 5 s", "set minReplicas to 1 or more"],
+            id="slow starts",
+        ),
+        pytest.param(
+            replace(sample(load(500, 100.0), 2), pods=(PodTimes("a", NOW - 90, None, True),)),
+            latency_spec(),
+            measured(),
+            ["Unschedulable: ", "the cluster has no place for them", "kubectl describe pod"],
+            id="no place",
         ),
         pytest.param(
             sample(healthy(0), 3),
@@ -140,6 +179,54 @@ def test_the_last_changes_are_told_the_newest_first() -> None:
     assert lines == ("10 s ago: 3 -> 8 (Backlog)", "70 s ago: 1 -> 3 (Backlog)", "2 min ago: 0 -> 1 (Backlog)")
 
 
+def node(name: str, status: dict[str, Any], **workers: Any) -> SendingNode:
+    return replace(parse_node(node_manifest(name, workers=workers)), status=status)
+
+
+def test_the_nodes_that_a_pool_sends_through_are_told_of_when_there_is_something_to_tell() -> None:
+    own = {"poolRef": {"name": "email"}, "placement": "Dedicated"}
+    clamp = {"name": "MaxReplicas", "from": 9, "to": 4, "why": "maxReplicas is 4"}
+    decision = {"message": "3 -> 4: because", "clamps": [clamp], "blockedUntil": "2023-11-14T22:14:20Z"}
+    missing = {"type": "CredentialsReady", "status": "False", "message": "there is no Secret acme-1"}
+    nodes = [
+        node("eu-1", {"workers": {"desiredReplicas": 4, "readyReplicas": 3, "lastDecision": decision}}, **own),
+        node("acme-1", {"phase": "Blocked", "conditions": [missing]}, poolRef={"name": "email"}),
+        node("full", {"phase": "Active", "acceptedToday": 50, "capToday": 50, "remainingToday": 0}),
+        node("fine", {"phase": "Active", "remainingToday": 7}, poolRef={"name": "email"}),
+        node("other", {"phase": "Paused"}, poolRef={"name": "warmup"}),
+    ]
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "backlog": {"throttled": 8}}
+    found = {s.heading: s.lines for s in explain("default/email", spec(), status, NOW, nodes)}
+    assert found["Sending nodes"] == (
+        "acme-1 is Blocked: there is no Secret acme-1",
+        "eu-1 has workers of its own: 4 workers wanted, 3 ready (bottleneck None): 3 -> 4: because",
+        "eu-1: MaxReplicas: 9 -> 4, maxReplicas is 4",
+        "eu-1: until 2023-11-14T22:14:20Z (in 60 s)",
+        "full has sent 50 of 50 mails in the last 24 hours",
+    )
+    # A node that any pool serves is nothing to a pool of which nothing waits for a limit.
+    status["backlog"] = {"throttled": 0}
+    quiet = {s.heading: s.lines for s in explain("default/email", spec(), status, NOW, nodes)}
+    assert len(quiet["Sending nodes"]) == 4
+    assert "Sending nodes" not in {s.heading for s in explain("other/email", spec(), status, NOW, nodes)}
+
+
+def test_a_shadow_policy_is_told_with_its_cost() -> None:
+    shadow = {
+        "desiredReplicas": 1,
+        "message": "2 -> 1: because",
+        "since": "2023-11-14T20:13:20Z",
+        "replicaHours": "2",
+        "liveReplicaHours": "4",
+    }
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "shadow": shadow}
+    [lines] = [s.lines for s in explain("default/email", spec(), status, NOW) if s.heading == "The shadow policy"]
+    assert lines == (
+        "it asks for 1 worker: 2 -> 1: because",
+        "it would have used 2 replica-hours instead of 4 (since 2 h ago)",
+    )
+
+
 @given(
     st.sampled_from([spec(), latency_spec(), spec(mode="Manual"), spec(paused=True)]),
     st.builds(Signal, ready=st.integers(0, 10_000), throttled=st.integers(0, 9)),
@@ -170,11 +257,41 @@ def test_a_file_from_kubectl_is_explained(tmp_path: Path) -> None:
     assert json.loads(done.stdout)[0]["heading"].startswith("default/email")
 
 
+def test_a_list_from_kubectl_is_explained_with_its_nodes(tmp_path: Path) -> None:
+    status = {"conditions": [{"type": "Ready", "status": "True"}], "desiredReplicas": 2, "backlog": {"throttled": 3}}
+    items = [
+        {**manifest(), "status": status},
+        manifest("warmup"),
+        {**node_manifest(), "status": {"phase": "Paused"}},
+        {**node_manifest("broken"), "spec": {}},
+    ]
+    file = tmp_path / "list.yaml"
+    file.write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "List", "items": json.loads(json.dumps(items))}))
+    done = run("postfleet-operator", "explain", "email", "-f", str(file))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "acme-1 is Paused" in done.stdout
+    done = run("postfleet-operator", "explain", "-f", str(file))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds default/email, default/warmup; name one of them as POOL" in done.stderr
+
+
+def test_the_local_fleet_s_files_are_explained(tmp_path: Path) -> None:
+    (tmp_path / "pool.yaml").write_text(yaml.safe_dump(manifest()))
+    (tmp_path / "email.json").write_text(
+        json.dumps({"conditions": [{"type": "Ready", "status": "True"}], "desiredReplicas": 4, "readyReplicas": 3})
+    )
+    files = ["-f", str(tmp_path / "pool.yaml"), "--status", str(tmp_path / "email.json")]
+    done = run("kubectl-jobpool", "explain", *files)
+    assert done.stdout.startswith("default/email: 4 workers wanted, 3 ready (mode Auto)"), done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (["explain"], "name a POOL, or give a file with -f"),
-        (["explain", "email", "-f", "x.yaml"], "name a POOL, or give a file with -f"),
+        (["explain", "email", "--status", "x.json"], "--status goes with -f"),
+        (["explain", "email", "-f", "x.yaml"], "x.yaml: cannot be read"),
+        (["explain", "-f", "/dev/null"], "/dev/null: holds no resources"),
         (["explain", "-f", "missing.yaml"], "missing.yaml: cannot be read"),
         (["explain", "email", "--kubeconfig", "/nowhere"], "no cluster: "),
     ],
