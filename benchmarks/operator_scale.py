@@ -206,15 +206,23 @@ class Usage:
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
         self._process = psutil.Process(pid(operator))
+        plane = operator.plane
+        self._others = {
+            program.name: psutil.Process(program.process.pid)
+            for program in (plane.apiserver, plane.controllers, plane.etcd)
+            if program.process is not None
+        } | {"bench": psutil.Process()}
         self.result: dict[str, Any] = {}
 
     def __enter__(self) -> Usage:
-        self._began, self._before, self._cpu = time.monotonic(), metrics(self._operator), self._process.cpu_times()
+        self._began, self._before, self._cpu = time.monotonic(), metrics(self._operator), spent(self._process)
+        self._spent = {name: spent(process) for name, process in self._others.items()}
         return self
 
     def __exit__(self, *_: object) -> None:
-        seconds, cpu, after = time.monotonic() - self._began, self._process.cpu_times(), metrics(self._operator)
-        used = cpu.user + cpu.system - self._cpu.user - self._cpu.system
+        seconds, used = time.monotonic() - self._began, spent(self._process) - self._cpu
+        others = {name: spent(process) - self._spent[name] for name, process in self._others.items()}
+        after = metrics(self._operator)
         grown = {key: value - self._before.get(key, 0.0) for key, value in after.items()}
         calls: Counter[str] = Counter()
         for (name, labels), value in grown.items():
@@ -222,6 +230,7 @@ class Usage:
                 calls[f"{labels['verb']} {labels['resource']}"] += value
         self.result = {
             "cpu_cores": round(used / seconds, 3),
+            "cpu_cores_of_others": {name: round(value / seconds, 2) for name, value in others.items()},
             "memory_peak_mib": peak_mib(self._operator),
             "api_calls_per_second": {key: round(value / seconds, 2) for key, value in sorted(calls.items())},
             "tick_mean_seconds": {
@@ -247,6 +256,12 @@ def metrics(operator: Operator) -> Mapping[tuple[str, Labels], float]:
     _, page = operator.asks("/metrics")
     samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
     return {(sample.name, Labels(sample.labels)): sample.value for sample in samples}
+
+
+def spent(process: psutil.Process) -> float:
+    """Processor seconds."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def pid(operator: Operator) -> int:

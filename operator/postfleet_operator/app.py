@@ -48,6 +48,8 @@ OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 RETRY_SECONDS = 2.0
 STUCK_SECONDS = 60.0
 END_SECONDS = 10.0
+# Pools that may wait for the API server at the same time.
+AT_ONCE = 8
 
 
 class App:
@@ -93,6 +95,7 @@ class App:
             settings.render,
             self.metrics.observe,
             self.metrics.forget,
+            at_once=AT_ONCE,
         )
         self.keeper = Keeper(
             self._cluster,

@@ -1,7 +1,7 @@
 """The loop that scales every set of workers: gather, decide, do only what differs, report.
 
-Thin: all judgement is elsewhere.
-One thread, one Redis pipeline per tick. A pool that fails is reported and tried again; it never stops the others.
+Thin: all judgement is elsewhere. One Redis pipeline per tick, then some pools at a time. A pool that fails is reported
+and tried again; it never stops the others.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -88,6 +89,8 @@ class Autoscaler:
         render_settings: what Deployments are rendered with.
         observer: told of every decision, for metrics and live views.
         forget: told the key of every set that is gone.
+        at_once: how many sets are handled at the same time. Where the cluster is far away, one after the other would
+            keep those that come last waiting.
     """
 
     def __init__(
@@ -99,6 +102,7 @@ class Autoscaler:
         render_settings: RenderSettings,
         observer: Observer | None = None,
         forget: Callable[[str], None] | None = None,
+        at_once: int = 1,
     ) -> None:
         self._cluster = cluster
         self._signals = signals
@@ -109,6 +113,7 @@ class Autoscaler:
         self._forget = forget
         self._memories: dict[str, _Memory] = {}
         self._resyncs = 0
+        self._threads = ThreadPoolExecutor(at_once, "pools") if at_once > 1 else None
         self._woken = threading.Event()
         self.ticked_at = clock()
 
@@ -120,6 +125,8 @@ class Autoscaler:
     ) -> None:
         """Tick until `stop` is set while this replica leads; see `rounds`."""
         go_round(self, stop, self._woken, timed, leads)
+        if self._threads is not None:
+            self._threads.shutdown()
 
     def look(self) -> float:
         """Tick now."""
@@ -157,8 +164,9 @@ class Autoscaler:
                 self._memories[key].work = work
         due = [workers for workers in sets if self._due(workers, now)]
         signals = self._signals.sample(due, now) if due else {}
-        for workers in due:
-            self._guarded(workers.key, partial(self._handle, workers, signals[workers.key], now))
+        found: dict[str, Facts] = {}  # all sets are scaled before any is told of: scaling must not wait for words
+        self._each({each.key: partial(self._handle, each, signals[each.key], now, found) for each in due})
+        self._each({each.key: partial(self._report, each, found[each.key], now) for each in due if each.key in found})
         for pool in broken:
             if now >= self._memories[pool.key].next_at:
                 self._guarded(pool.key, partial(self._handle_broken, pool, now))
@@ -176,8 +184,14 @@ class Autoscaler:
         memory = self._memories[workers.key]
         return now >= memory.next_at or memory.workers is None or _differ(memory.workers, workers)
 
-    @staticmethod
-    def _guarded(key: str, handle: Callable[[], None]) -> None:
+    def _each(self, handles: Mapping[str, Callable[[], None]]) -> None:
+        if self._threads is None:
+            for key, handle in handles.items():
+                self._guarded(key, handle)
+        else:
+            wait([self._threads.submit(self._guarded, key, handle) for key, handle in handles.items()])
+
+    def _guarded(self, key: str, handle: Callable[[], None]) -> None:
         try:
             handle()
         except NotLeader:
@@ -186,19 +200,22 @@ class Autoscaler:
             log.warning("pool_failed", pool=key, error=str(error))
         except Exception:
             log.exception("pool_crashed", pool=key)
+        self.ticked_at = self._clock()  # many sets take a while, and that is no standstill
 
     def _handle_broken(self, pool: BrokenPool, now: float) -> None:
         memory = self._memories[pool.key]
         memory.workers, memory.next_at = None, now + LOOK_SECONDS
         reporting.report_broken(self._cluster, pool, memory.report, now)
 
-    def _handle(self, workers: WorkerSet, signal: Signal, now: float) -> None:
+    def _handle(self, workers: WorkerSet, signal: Signal, now: float, found: dict[str, Facts]) -> None:
         memory = self._memories[workers.key]
         if memory.workers is None or _differ(memory.workers, workers):
             memory.changed = True
         memory.workers, memory.next_at = workers, now + workers.spec.autoscaling.polling_interval_seconds
-        memory.facts = self._scale(workers, memory, signal, now)
-        reporting.report(self._cluster, workers, memory.facts, memory.report, now)
+        memory.facts = found[workers.key] = self._scale(workers, memory, signal, now)
+
+    def _report(self, workers: WorkerSet, facts: Facts, now: float) -> None:
+        reporting.report(self._cluster, workers, facts, self._memories[workers.key].report, now)
 
     def _scale(self, workers: WorkerSet, memory: _Memory, signal: Signal, now: float) -> Facts:
         facts = Facts(workers.pool.metadata.generation, workers.spec, signal=signal, taken=workers.taken)

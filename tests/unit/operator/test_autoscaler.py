@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from postfleet_operator.autoscaler import RESYNC_SECONDS, Autoscaler
-from postfleet_operator.cluster import BrokenPool
+from postfleet_operator.cluster import BrokenPool, Workload
 from postfleet_operator.deployment import RenderSettings
 from postfleet_operator.errors import ClusterUnavailable, NameTaken, Rejected
 from postfleet_operator.memory_cluster import MemoryCluster
@@ -241,6 +241,27 @@ def test_pools_that_cannot_be_listed_are_tried_again() -> None:
 
     loop = Autoscaler(Away(), Signals(), Signals(), lambda: 0.0, RenderSettings("i"))
     assert loop.tick(0.0) == 1.0
+
+
+def test_a_pool_that_the_api_server_keeps_waiting_does_not_keep_the_others_waiting() -> None:
+    answered = threading.Event()
+
+    class Slow(MemoryCluster):
+        def observe(self, workers: WorkerSet) -> Workload:
+            if workers.name == "email":
+                assert answered.wait(10)
+            else:
+                answered.set()
+            return super().observe(workers)
+
+    cluster = Slow(instant=True)
+    for name in ("email", "import"):
+        cluster.put(manifest(name=name))
+    signals = Signals()
+    loop = Autoscaler(cluster, signals, signals, lambda: 5.0, RenderSettings("i"), at_once=2)
+    loop.tick(0.0)
+    assert set(cluster.deployments) == {EMAIL, "default/import"}
+    assert loop.ticked_at == 5.0, "which is no standstill"
 
 
 def test_a_pool_that_is_gone_is_forgotten() -> None:
