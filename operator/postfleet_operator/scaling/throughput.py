@@ -31,14 +31,14 @@ class Throughput:
         busy_seconds: the thread-seconds that they took, faded.
         seen: completions ever counted, a measurement that was handed down included.
         best: most completions per thread and second of a nearly full pool; None before it was one.
-        full: the pool was nearly full at the last heartbeat.
+        full_threads: of a pool that was nearly full at the last heartbeat; 0 of one that was not.
     """
 
     completed: float = 0.0
     busy_seconds: float = 0.0
     seen: int = 0
     best: float | None = None
-    full: bool = False
+    full_threads: int = 0
 
     @property
     def known(self) -> bool:
@@ -61,23 +61,23 @@ def handed_down(jobs_per_second: float, threads: int) -> Throughput:
 def learn(known: Throughput, work: Work | None) -> Throughput:
     """Take in what the workers did.
 
-    What a full pool can do is told by an interval that was full at both ends: one that only became full has few
-    completions, and would cap the pace for good.
+    What a full pool can do is told by an interval that was full at both ends, and no larger at its end: one that only
+    became full, or that new workers joined, has few completions, and would cap the pace for good.
     """
     if work is None:
         return known
-    full = work.threads > 0 and work.busy_threads >= FULL * work.threads
+    full = work.threads if work.busy_threads >= FULL * work.threads else 0
     if work.completed <= 0 or work.busy_seconds <= 0:
-        return replace(known, full=full)
+        return replace(known, full_threads=full)
     kept = 0.5 ** (work.completed / HALF_LIFE_COMPLETIONS)
     learned = replace(
         known,
         completed=known.completed * kept + work.completed,
         busy_seconds=known.busy_seconds * kept + work.busy_seconds,
         seen=known.seen + work.completed,
-        full=full,
+        full_threads=full,
     )
-    if not (full and known.full) or work.elapsed_seconds <= 0:
+    if not 0 < full <= known.full_threads or work.elapsed_seconds <= 0:
         return learned
     shown = work.completed / work.elapsed_seconds / work.threads
     return replace(learned, best=shown if known.best is None else max(known.best, shown))

@@ -56,6 +56,9 @@ def test_only_an_interval_that_was_full_at_both_ends_shows_what_a_full_pool_does
     assert learned(quick, ramp, full).best == pytest.approx(2.0)
     assert learned(quick, ramp, full).per_thread() == pytest.approx(2.0)
     assert learned(ramp, quick, full).best is None
+    joined = Work(100, 50.0, 5.0, 20, 20)
+    assert learned(quick, ramp, joined).best is None
+    assert learned(quick, ramp, joined, joined).best == pytest.approx(1.0)
 
 
 @given(
