@@ -32,7 +32,7 @@ test-unit: setup ## Run the tests that take milliseconds.
 	$(BIN)/pytest tests/unit $(ARGS)
 
 test-cluster: setup test-deps ## Run the operator against a real API server, with pods as processes.
-	$(BIN)/pytest tests/cluster -n 2 --dist loadfile $(ARGS)
+	$(BIN)/pytest tests/cluster -n 2 --dist worksteal $(ARGS)
 
 test-deps: ## Build the API server and etcd that test-cluster needs, once; needs Go or KUBEBUILDER_ASSETS.
 	@$(PYTHON) tests/cluster/assets.py
