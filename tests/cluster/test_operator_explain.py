@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from cluster_worlds import World
-from operators import eventually, pool
+from operators import eventually, node, pool
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -34,8 +34,11 @@ def test_a_pool_is_explained_from_the_cluster_and_by_kubectl(world: World) -> No
     assert told.returncode == 0, told.stderr
     assert "5 workers wanted, 0 ready (mode Auto)" in told.stdout
     assert "raise autoscaling.maxReplicas from 5 to 25" in told.stdout
+    world.apply(node("acme-1", paused=True, workers={"poolRef": {"name": "email"}}))
+    eventually(lambda: world.status("acme-1", "sendingnode").get("phase") == "Paused")
     plugin = run(world, "kubectl", "jobpool", "explain", "email", "-n", world.namespace)
     assert plugin.stdout.splitlines()[0] == told.stdout.splitlines()[0], plugin.stderr
+    assert "acme-1 is Paused" in plugin.stdout
     listed = run(world, "kubectl", "jobpool", "list", "-n", world.namespace, "-o", "json")
     [row] = json.loads(listed.stdout)
     assert (row["name"], row["desired"], row["bottleneck"]) == ("email", 5, "MaxReplicas")
