@@ -48,6 +48,7 @@ def test_a_leader_that_was_stopped_for_longer_than_its_lead_writes_nothing_when_
     leader, other = sides(world.operator(), world.operator())
     world.apply(pool(autoscaling=BACKLOG))
     world.scaled(1)
+    eventually(lambda: leader.logged("scaled"))  # no call is under way
     leader.program.send(signal.SIGSTOP)
     eventually(other.leads, seconds=FAILOVER_SECONDS)
     world.backlog(400)
