@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import demand, floors, pace, startup
 from postfleet_operator.scaling.demand import Demand
-from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.values import Clamp, QueueLoad, Sample, Source
 from postfleet_operator.spec import Mode, PoolSpec
 
@@ -186,27 +186,27 @@ def scale_down_window(replicas: int, look: Look) -> Clamp | None:
     current, seconds = look.sample.replicas, look.spec.autoscaling.scale_down.stabilization_window_seconds
     if replicas >= current or not seconds:
         return None
-    needs = [*_remembered(look, seconds), (look.now, replicas)]
-    after = pace.stabilized_down(current, needs)
+    fresh = min(
+        max(BACKLOG_MEMORY * look.state.startups.seconds, look.spec.autoscaling.polling_interval_seconds), seconds
+    )
+    past = [each for each in look.state.recommendations if each.at > look.now - seconds]
+    needs = [(each.at, _remembered(each, look.now - fresh)) for each in past]
+    after = pace.stabilized_down(current, [*needs, (look.now, replicas)])
     if after <= replicas:
         return None
-    at = max(at for at, needed in needs if needed >= after)
-    why = f"{after} were needed {look.now - at:.0f} s ago; shrinking waits {seconds} s"
-    return _clamp(DecisionReason.SCALE_DOWN_WINDOW, replicas, after, why, until=at + seconds)
+    holding = [each for each in past if _remembered(each, look.now - fresh) >= after]
+    until, at = max((each.at + (seconds if each.sustained >= after else fresh), each.at) for each in holding)
+    why = f"{after} were needed {look.now - at:.0f} s ago; shrinking waits {until - at:.0f} s"
+    return _clamp(DecisionReason.SCALE_DOWN_WINDOW, replicas, after, why, until=until)
 
 
-def _remembered(look: Look, seconds: float) -> list[tuple[float, int]]:
-    """What the looks of the window asked for.
+def _remembered(each: Recommendation, fresh_from: float) -> int:
+    """What a look of the window asked for.
 
     Workers that were asked for to clear a backlog are not needed once it is cleared, which took seconds: that part is
     remembered for as long as it would take to get them back, the part for what arrives for the whole window.
     """
-    fresh = max(BACKLOG_MEMORY * look.state.startups.seconds, look.spec.autoscaling.polling_interval_seconds)
-    return [
-        (each.at, each.workers if each.at > look.now - fresh else each.sustained)
-        for each in look.state.recommendations
-        if each.at > look.now - seconds
-    ]
+    return each.workers if each.at > fresh_from else each.sustained
 
 
 def scale_down_policy(replicas: int, look: Look) -> Clamp | None:

@@ -11,7 +11,7 @@ from postfleet_operator.scaling import clamps
 from postfleet_operator.scaling.clamps import Look
 from postfleet_operator.scaling.demand import measure
 from postfleet_operator.scaling.startup import Startups
-from postfleet_operator.scaling.state import State
+from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.values import Clamp, PodTimes, Sample, Signal
 from postfleet_operator.spec import Mode, PoolSpec
 from unit.operator.building import counted, healthy, latency_spec, load, looks, lost, measured, sample, spec
@@ -220,6 +220,31 @@ def test_the_window_says_until_when() -> None:
     assert clamp is not None
     assert clamp.until == 1005.0
     assert clamp.why == "4 were needed 5 s ago; shrinking waits 10 s"
+
+
+@pytest.mark.parametrize(
+    ("remembered", "why", "until"),
+    [
+        # With start-ups of 5 s, what cleared a backlog is kept for 10 s.
+        pytest.param([(995.0, 8, 2)], "8 were needed 5 s ago; shrinking waits 10 s", 1005.0, id="for a backlog"),
+        pytest.param([(995.0, 8, 8)], "8 were needed 5 s ago; shrinking waits 60 s", 1055.0, id="for what arrives"),
+        pytest.param([(980.0, 8, 2)], "2 were needed 20 s ago; shrinking waits 60 s", 1040.0, id="a backlog long gone"),
+        pytest.param(
+            [(960.0, 8, 8), (995.0, 8, 2)],
+            "8 were needed 40 s ago; shrinking waits 60 s",
+            1020.0,
+            id="the longest holds",
+        ),
+    ],
+)
+def test_the_window_keeps_what_cleared_a_backlog_no_longer_than_it_takes_to_get_it_back(
+    remembered: list[tuple[float, int, int]], why: str, until: float
+) -> None:
+    state = State(recommendations=tuple(Recommendation(*each) for each in remembered))
+    policy = {"scaleDown": {"stabilizationWindowSeconds": 60}}
+    clamp = clamps.scale_down_window(1, look(sample(healthy(), 9), policy, state))
+    assert clamp is not None
+    assert (clamp.why, clamp.until) == (why, until)
 
 
 PODS_4 = {"type": "Pods", "value": 4, "periodSeconds": 15}
