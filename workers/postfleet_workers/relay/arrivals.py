@@ -16,7 +16,7 @@ from postfleet_workers.relay.allocate import Key
 
 HALF_LIFE_SECONDS = 30.0
 # A rate that was measured for less than this is not blown up to what it would be if it went on.
-SETTLED_SECONDS = 10.0
+SETTLED_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
