@@ -277,15 +277,14 @@ def test_a_refused_connection_defers_one_mail_and_keeps_the_rest_waiting(bench: 
     assert len(bench.attempts()) == 1
 
 
-@pytest.mark.parametrize("fault", ["password", "no-file", "certificate", "no-tls"])
+@pytest.mark.parametrize("fault", ["password", "certificate", "no-tls"])
 def test_our_own_faults_use_up_three_attempts_and_end_as_failed(
     engine: Engine, redis_client: redis.Redis, tmp_path: Path, fault: str
 ) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     (tmp_path / f"{NODE}.username").write_text("ann\n")
-    if fault != "no-file":
-        (tmp_path / f"{NODE}.password").write_text("wrong\n")
+    (tmp_path / f"{NODE}.password").write_text("wrong\n")
     tls = fault in {"certificate", "no-tls"}
     with (
         running(Lab(login=("ann", "secret"), tls=context if fault == "certificate" else None)) as lab,
@@ -300,6 +299,26 @@ def test_our_own_faults_use_up_three_attempts_and_end_as_failed(
         assert (job["state"], job["attempt"]) == ("discarded", 3)
         assert lab.accepted == []
         assert "wrong" not in str(bench.jobs()) + str(bench.attempts())
+
+
+def test_a_login_that_a_kubelet_has_yet_to_bring_is_waited_for(
+    engine: Engine, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    with (
+        running(Lab(login=("ann", "secret"))) as lab,
+        closing(Bench(engine, redis_client, credentials=Credentials(tmp_path))) as bench,
+    ):
+        bench.node(lab.port, login=True)
+        bench.enqueue("a@b.example")
+        for found in (bench.run(), bench.run_again(), bench.run_again(), bench.run_again()):
+            [outcome] = found
+            assert isinstance(outcome, Snooze)
+            assert (outcome.seconds, outcome.kind) == (5.0, "login_missing")
+        (tmp_path / f"{NODE}.username").write_text("ann")
+        (tmp_path / f"{NODE}.password").write_text("secret")
+        assert isinstance(bench.run_again()[0], Done)
+        (job,) = bench.jobs()
+        assert (job["state"], job["attempt"], len(lab.accepted)) == ("completed", 1, 1)
 
 
 def test_mended_credentials_are_read_without_a_restart(
