@@ -7,6 +7,7 @@ OperatorError
  │    ├── PipeUnavailable     Redis does not answer
  │    ├── StoreUnavailable    PostgreSQL does not answer
  │    ├── ClusterUnavailable  the cluster (or the local supervisor) does not answer
+ │    │    └── Conflict       what was to be changed is not as it was seen
  │    └── NotLeader           another replica of the operator acts; nothing may be written
  └── PermanentError           trying again cannot help until somebody changes something
       ├── NameTaken           a Deployment of that name belongs to somebody else
@@ -49,6 +50,10 @@ class StoreUnavailable(TransientError):  # noqa: N818
 
 class ClusterUnavailable(TransientError):  # noqa: N818
     """The cluster does not answer."""
+
+
+class Conflict(ClusterUnavailable):
+    """What was to be changed is not as it was seen: look again."""
 
 
 class NotLeader(TransientError):  # noqa: N818

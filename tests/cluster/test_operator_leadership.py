@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 
@@ -63,3 +64,12 @@ def test_a_leader_that_was_stopped_for_longer_than_its_lead_writes_nothing_when_
     world.scaled(2)
     assert len(leader.logged("scaled")) == before
     assert other.leads()
+
+
+def test_a_lead_that_was_given_to_somebody_else_ends_at_the_next_look(world: World) -> None:
+    operator = world.operator()
+    eventually(operator.leads)
+    theirs = {"spec": {"holderIdentity": "somebody-else"}}
+    world.kubectl("patch", "lease", "postfleet-operator", "--type=merge", "-p", json.dumps(theirs))
+    eventually(lambda: operator.logged("lead_lost"), seconds=5.0)
+    eventually(operator.leads, seconds=FAILOVER_SECONDS)  # and nobody renewed it

@@ -19,10 +19,13 @@ import urllib3
 from kubernetes.client import ApiClient, ApiException, Configuration
 from kubernetes.config import ConfigException
 
-from postfleet_operator.errors import ClusterUnavailable, InputError, NotFound, Rejected
+from postfleet_operator import clock
+from postfleet_operator.errors import ClusterUnavailable, Conflict, InputError, NotFound, Rejected
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
+# The longest that a server's Retry-After is obeyed.
+QUIET_SECONDS = 30.0
 PAGE = 500
 
 APPLY = "application/apply-patch+yaml"
@@ -82,14 +85,21 @@ class Api:
         configuration: how to reach it.
         may_write: raises NotLeader when nothing may be written.
         told: told verb, resource and status code (None without an answer) of every call.
+        read_seconds: how long an answer may take.
     """
 
     def __init__(
-        self, configuration: Configuration, may_write: Callable[[], None] = anybody, told: Told | None = None
+        self,
+        configuration: Configuration,
+        may_write: Callable[[], None] = anybody,
+        told: Told | None = None,
+        read_seconds: float = READ_SECONDS,
     ) -> None:
         self._client = ApiClient(configuration)
         self._may_write = may_write
         self._told = told
+        self._read_seconds = read_seconds
+        self._quiet_until = float("-inf")
 
     def get(self, path: str) -> dict[str, Any]:
         """Read one object.
@@ -162,6 +172,8 @@ class Api:
         kind: str = PLAIN,
         verb: str = "",
     ) -> dict[str, Any]:
+        if (left := self._quiet_until - clock.monotonic()) > 0:
+            raise ClusterUnavailable(f"the API server asked to be left alone for {left:.0f} s more")
         status: int | None = None
         try:
             request = self._client.param_serialize(
@@ -172,8 +184,9 @@ class Api:
                 body=None if body is None else dict(body),
                 auth_settings=["BearerToken"],
             )
-            answer = self._client.call_api(*request, _request_timeout=(CONNECT_SECONDS, READ_SECONDS))
+            answer = self._client.call_api(*request, _request_timeout=(CONNECT_SECONDS, self._read_seconds))
             status, content = answer.status, answer.read()  # type: ignore[no-untyped-call]
+            self._obey(status, answer.headers)
         except ApiException as error:
             status, content = error.status, (error.body or error.reason or "")
         except (urllib3.exceptions.HTTPError, OSError) as error:
@@ -185,6 +198,12 @@ class Api:
         if status is not None and 200 <= status < 300:
             return _json(text)
         raise _failure(status or 0, text, path)
+
+    def _obey(self, status: int, headers: Mapping[str, str]) -> None:
+        if status in (429, 503):
+            wanted = headers.get("Retry-After", "")  # in seconds; a date is for browsers
+            seconds = min(float(wanted), QUIET_SECONDS) if wanted.isdigit() else 0.0
+            self._quiet_until = clock.monotonic() + seconds
 
 
 def _json(text: str) -> dict[str, Any]:
@@ -205,7 +224,9 @@ def _failure(status: int, text: str, path: str) -> Exception:
     message = " ".join(message.split())[:500] or f"status {status}"
     if status == 404:
         return NotFound(f"{path}: {message}")
-    if status in (401, 408, 409, 410, 429) or status >= 500 or status == 0:
+    if status == 409:
+        return Conflict(f"the API server: {status} {message}")
+    if status in (401, 408, 410, 429) or status >= 500 or status == 0:
         return ClusterUnavailable(f"the API server: {status} {message}")
     return Rejected(message)
 

@@ -16,6 +16,9 @@ from typing import Any
 
 DURATION_SECONDS = 10.0
 RENEW_SECONDS = 2.0
+# A leader's pause after a renewal that failed, and how long a call may take: one that hangs must not cost the lead.
+RETRY_SECONDS = 0.5
+CALL_SECONDS = 2.5
 # A leader that could not renew for this long stops writing, well before anyone may take over: what is left covers the
 # longest call that may be under way by then only in part, which is why `DURATION_SECONDS` counts from what others see.
 DEADLINE_SECONDS = 6.0

@@ -112,20 +112,23 @@ class Leadership:
             self._version = str(lease["metadata"]["resourceVersion"])
             self._seen = election.observe(self._seen, election.read(lease.get("spec") or {}), sent)
         if not election.free(self._seen, self.identity, sent):
+            self._led_from = float("-inf")  # whatever our clock says: somebody else was given it
             return
         self._write(election.taken(self._seen, self.identity, clock.now()))
         self._led_from = sent
 
     def _run(self) -> None:
         while not self._stop.is_set():
+            pause = election.RENEW_SECONDS
             try:
                 self.round()
             except ClusterUnavailable as error:
                 log.warning("lease_not_renewed", error=str(error), leads=self.holds())
+                pause = election.RETRY_SECONDS if self.holds() else pause
             except Exception:
                 log.exception("lease_not_renewed", leads=self.holds())
             self._tell()
-            self._stop.wait(election.RENEW_SECONDS)
+            self._stop.wait(pause)
         self._tell()
 
     def _tell(self) -> None:
