@@ -24,6 +24,8 @@ V = TypeVar("V")
 class _Kept(Generic[V]):
     version: int
     value: V | None
+    until: int = 0
+    amend: Callable[[V], V] | None = None
 
 
 @dataclass(slots=True)
@@ -45,12 +47,18 @@ class Kind(Generic[V]):
     def put(self, manifest: Mapping[str, Any]) -> V | None:
         """Take an object in; what it took the place of."""
         name, version = name_of(manifest), version_of(manifest)
+        with self._lock:
+            before = self._kept.get(name)
+            if before is not None and before.version >= version:
+                return before.value
         value = self.read(manifest)
         with self._lock:
             before = self._kept.get(name)
             if before is not None and before.version >= version:
                 return before.value
-            self._kept[name] = _Kept(version, value)
+            kept = self._kept[name] = _Kept(version, value)
+            if before is not None and before.amend is not None and version < before.until:
+                kept.value, kept.until, kept.amend = before.amend(value), before.until, before.amend
             self.revision += 1
         return before.value if before is not None else None
 
@@ -65,11 +73,12 @@ class Kind(Generic[V]):
             self.revision += 1
         return before.value if before is not None else None
 
-    def amend(self, name: Name, value: V) -> None:
-        """Note what an object will look like, until the next that is heard of it."""
+    def amend(self, name: Name, change: Callable[[V], V], version: int) -> None:
+        """Note what a write made of an object, which only the watch will tell: `change`, as of `version`."""
         with self._lock:
-            if (kept := self._kept.get(name)) is not None:
-                kept.value = value
+            kept = self._kept.get(name)
+            if kept is not None and kept.value is not None and kept.version < version:
+                kept.value, kept.until, kept.amend = change(kept.value), version, change
 
     def forget(self, name: Name) -> None:
         """An object that turned out not to be there."""

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from postfleet_operator.cluster import BrokenNode, BrokenPool, Resource, Stray, Workload
-from postfleet_operator.errors import NameTaken, NotFound
+from postfleet_operator.errors import ClusterUnavailable, Conflict, NameTaken, NotFound, Rejected
 from postfleet_operator.kube import objects, paths
-from postfleet_operator.kube.cache import Cache
+from postfleet_operator.kube.cache import Cache, version_of
 from postfleet_operator.kube.client import Api
 from postfleet_operator.kube.events import Recorder, Reference
-from postfleet_operator.kube.objects import DELETION_COST, PodView
+from postfleet_operator.kube.objects import DELETION_COST, DeploymentView, PodView
 from postfleet_operator.kube.secrets import Secrets
 from postfleet_operator.reasons import EventReason, EventType
 from postfleet_operator.spec import API_VERSION, JobPool, SendingNode
@@ -78,9 +78,16 @@ class KubeCluster:
     def apply(self, workers: WorkerSet, deployment: Mapping[str, Any]) -> None:
         """See `Cluster`."""
         path = paths.one("deployments", workers.namespace, workers.name)
-        if self._cache.deployments.get(workers.namespace, workers.name) is None:
-            self._begin(workers, deployment, path)
-        self._cache.deployments.put(self._api.apply(path, deployment, TEMPLATE_MANAGER))
+        view = self._cache.deployments.get(workers.namespace, workers.name) or self._begin(workers, deployment, path)
+        if TEMPLATE_MANAGER in view.counted_by:  # it must not be the only one who does, when it stops
+            self._set_replicas(workers, view.replicas)
+        # With its uid, one that is gone or was replaced is refused, instead of made anew with one replica.
+        body = {**deployment, "metadata": {**deployment["metadata"], "uid": view.owned.uid}}
+        try:
+            self._cache.deployments.put(self._api.apply(path, body, TEMPLATE_MANAGER))
+        except Conflict:
+            self._check_there(workers, path)
+            raise
 
     def apply_secret(self, workers: WorkerSet, secret: Mapping[str, Any]) -> None:
         """See `Cluster`."""
@@ -103,9 +110,6 @@ class KubeCluster:
         """See `Cluster`; the marks are deletion costs, which a ReplicaSet goes by when it shrinks."""
         self._mark(workers, frozenset(first_to_go))
         self._set_replicas(workers, replicas)
-        view = self._cache.deployments.get(workers.namespace, workers.name)
-        if view is not None:
-            self._cache.deployments.amend((workers.namespace, workers.name), replace(view, replicas=replicas))
 
     def release(self, workers: WorkerSet) -> None:
         """See `Cluster`; an owner that let go by applying without the field would reset it to 1."""
@@ -164,8 +168,8 @@ class KubeCluster:
     def _pods(self, workers: WorkerSet) -> Sequence[PodView]:
         return self._cache.pods_of(workers.namespace, workers.pool.name, workers.node_label)
 
-    def _begin(self, workers: WorkerSet, deployment: Mapping[str, Any], path: str) -> None:
-        """Create it with no replicas, owned as such, before the template's own apply leaves the number out.
+    def _begin(self, workers: WorkerSet, deployment: Mapping[str, Any], path: str) -> DeploymentView:
+        """Create it with no replicas, so that the template's own apply may leave the number out.
 
         A Deployment that is created without a number gets one replica, and an owner that stops naming a field which
         nobody else owns resets it.
@@ -175,10 +179,22 @@ class KubeCluster:
         except NotFound:
             spec = {**deployment["spec"], "replicas": 0}
             found = self._api.apply(path, {**deployment, "spec": spec}, TEMPLATE_MANAGER)
-            self._set_replicas(workers, 0)
         view = objects.deployment(found)
         if view.owned.owner_uid != workers.pool.metadata.uid:
             raise NameTaken(_taken(workers))
+        self._cache.deployments.put(found)
+        return view
+
+    def _check_there(self, workers: WorkerSet, path: str) -> None:
+        """Forget a Deployment that is gone, or is another one by now, though no watch has told."""
+        name = workers.namespace, workers.name
+        view = self._cache.deployments.get(*name)
+        try:
+            found = objects.owned(self._api.get(path))
+        except NotFound:
+            found = None
+        if view is not None and (found is None or found.uid != view.owned.uid):
+            self._cache.deployments.forget(name)
 
     def _set_replicas(self, workers: WorkerSet, replicas: int) -> None:
         body = {
@@ -188,10 +204,16 @@ class KubeCluster:
             "spec": {"replicas": replicas},
         }
         path = paths.one("deployments", workers.namespace, workers.name, "scale")
-        self._api.apply(path, body, REPLICAS_MANAGER)
+        name = workers.namespace, workers.name
+        try:
+            answer = self._api.apply(path, body, REPLICAS_MANAGER)
+        except NotFound as error:  # gone, though no watch has told
+            self._cache.deployments.forget(name)
+            raise ClusterUnavailable(str(error)) from None
+        self._cache.deployments.amend(name, lambda view: replace(view, replicas=replicas), version_of(answer))
 
     def _mark(self, workers: WorkerSet, first_to_go: frozenset[str]) -> None:
-        """Best effort: a pod that is gone meanwhile needs no mark."""
+        """Best effort: a pod that is gone meanwhile, or may not be written, needs no mark."""
         for view in self._pods(workers):
             cost = GOES_FIRST if view.pod.name in first_to_go else ""
             if view.cost == cost or (view.cost and view.cost != GOES_FIRST):  # somebody else's is left alone
@@ -199,7 +221,7 @@ class KubeCluster:
             body = {"metadata": {"annotations": {DELETION_COST: cost or None}}}
             try:
                 answer = self._api.merge(paths.one("pods", view.namespace, view.pod.name), body, REPLICAS_MANAGER)
-            except NotFound:
+            except (NotFound, Rejected):
                 continue
             self._cache.pods.put(answer)
 

@@ -48,4 +48,7 @@ class Gone:
                 with self._connect() as connection:
                     depart(connection, replica, 0.0)
             except (StoreUnavailable, psycopg.Error) as error:  # its lease lapses all the same
-                log.warning("departure_not_told", replica=replica, error=str(error).splitlines()[0])
+                words = " ".join(str(error).split())[:200] or type(error).__name__
+                log.warning("departure_not_told", replica=replica, error=words)
+            except Exception:
+                log.exception("departure_not_told", replica=replica)

@@ -33,11 +33,11 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView:
-    """A Deployment: whose it is, and how many replicas it wants."""
+    """A Deployment: whose it is, how many replicas it wants, and which field managers have applied that number."""
 
     owned: Owned
     replicas: int
-    controlled: bool
+    counted_by: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,14 @@ def owned(manifest: Mapping[str, Any]) -> Owned:
 
 def deployment(manifest: Mapping[str, Any]) -> DeploymentView:
     """Read a Deployment."""
-    references = manifest["metadata"].get("ownerReferences") or []
     return DeploymentView(
         owned(manifest),
         replicas=int((manifest.get("spec") or {}).get("replicas", 1)),
-        controlled=any(reference.get("controller") for reference in references),
+        counted_by=tuple(
+            str(entry.get("manager"))
+            for entry in manifest["metadata"].get("managedFields") or []
+            if entry.get("operation") == "Apply" and "f:replicas" in (entry.get("fieldsV1") or {}).get("f:spec", {})
+        ),
     )
 
 

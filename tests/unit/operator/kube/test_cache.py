@@ -54,12 +54,20 @@ def test_tombstones_are_not_kept_for_ever(kind: Kind[int]) -> None:
     assert len(kind._kept) == 0
 
 
-def test_an_amendment_lasts_until_the_next_that_is_heard(kind: Kind[int]) -> None:
+def test_a_write_shows_until_the_watch_tells_of_it(kind: Kind[int]) -> None:
     kind.put(thing("a", 5))
-    kind.amend(("n", "a"), 99)
-    assert kind.get("n", "a") == 99
-    kind.put(thing("a", 6))
-    assert kind.get("n", "a") == 6
+    kind.amend(("n", "a"), lambda value: value + 90, 8)
+    assert kind.get("n", "a") == 95
+    kind.put(thing("a", 6))  # on its way since before the write
+    assert kind.get("n", "a") == 96
+    kind.put(thing("a", 8))
+    assert kind.get("n", "a") == 8
+
+
+def test_a_write_that_the_watch_has_told_of_already_changes_nothing(kind: Kind[int]) -> None:
+    kind.put(thing("a", 9))
+    kind.amend(("n", "a"), lambda value: value + 90, 8)
+    assert kind.get("n", "a") == 9
 
 
 def pod(name: str, version: int, pool: str = "email", node: str = "shared", **status: Any) -> dict[str, Any]:
