@@ -28,6 +28,7 @@ from postfleet_operator.autoscaler import Autoscaler
 from postfleet_operator.errors import OperatorError
 from postfleet_operator.health import Health
 from postfleet_operator.keeper import Keeper
+from postfleet_operator.kube import election
 from postfleet_operator.kube.cache import Cache
 from postfleet_operator.kube.client import Api
 from postfleet_operator.kube.cluster import KubeCluster
@@ -68,7 +69,7 @@ class App:
         self._stop = threading.Event()
         self._relist_soon = threading.Event()
         namespace = settings.lease_namespace or _own_namespace()
-        self._elector = Api(configuration, told=self.metrics.api_call)
+        self._elector = Api(configuration, told=self.metrics.api_call, read_seconds=election.CALL_SECONDS)
         self._leads: Leadership | Alone = Alone()
         if settings.leader_election:
             identity = f"{socket.gethostname()}_{uuid4().hex[:8]}"
@@ -109,6 +110,7 @@ class App:
         self._watcher = handlers.Watcher(
             self._api, self._cache, self._secrets, settings.watched, self._wake, self._note_gone
         )
+        self._watches_over = threading.Event()
         self._threads: dict[str, threading.Thread] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -191,22 +193,42 @@ class App:
                 log.exception("not_listed")
 
     def _watch(self) -> None:
+        """Watch until the end. kopf gives up on a server that only ever refuses; it is begun again."""
+        while not self._stop.is_set():
+            try:
+                self._watch_once()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the lists go on and the watches come back
+                log.warning("watches_ended", error=f"{type(error).__name__}: {error}"[:500])
+            else:
+                if not self._stop.is_set():
+                    log.warning("watches_ended", error="kopf stopped by itself")
+            self._stop.wait(RETRY_SECONDS)
+
+    def _watch_once(self) -> None:
         registry = handlers.registry(self._watcher)
 
         @kopf.on.login(registry=registry)
         def login(**_: object) -> kopf.ConnectionInfo:
             return handlers.connection(self._configuration)
 
-        asyncio.run(
-            kopf.operator(
-                registry=registry,
-                settings=handlers.settings(),
-                standalone=True,
-                namespaces=self._settings.watched,
-                clusterwide=not self._settings.watched,
-                stop_flag=self._stop,
-            )
-        )
+        # A thread of kopf's waits for the flag. asyncio waits for that thread, so the flag is set however kopf ends.
+        over = self._watches_over = threading.Event()
+
+        async def watch() -> None:
+            try:
+                await kopf.operator(
+                    registry=registry,
+                    settings=handlers.settings(),
+                    standalone=True,
+                    namespaces=self._settings.watched,
+                    clusterwide=not self._settings.watched,
+                    stop_flag=over,
+                )
+            finally:
+                over.set()
+
+        if not self._stop.is_set():
+            asyncio.run(watch())
 
     def _wake(self) -> None:
         self.autoscaler.wake()
@@ -223,9 +245,11 @@ class App:
 
     def _end(self) -> None:
         self._stop.set()
+        self._watches_over.set()
         self._wake()
+        deadline = clock.monotonic() + END_SECONDS
         for thread in self._threads.values():
-            thread.join(END_SECONDS)
+            thread.join(max(deadline - clock.monotonic(), 0.0))
 
     def _close(self) -> None:
         self._progress.close()

@@ -15,6 +15,7 @@ import structlog
 from kubernetes.client import Configuration
 
 from postfleet_operator import clock
+from postfleet_operator.errors import OperatorError
 from postfleet_operator.kube import paths
 from postfleet_operator.kube.cache import Cache, name_of, version_of
 from postfleet_operator.kube.client import Api
@@ -81,10 +82,16 @@ class Watcher:
     def relist(self) -> None:
         """Compare the cache with whole lists. Raises what `Api.list` does."""
         with self._lock:
-            for plural in self._cache.kinds():
-                self._relist(plural)
             self._secrets.forget()
+            failed: OperatorError | None = None
+            for plural in self._cache.kinds():
+                try:
+                    self._relist(plural)
+                except OperatorError as error:  # one kind that may not be listed is no reason to miss the others
+                    failed = failed or error
         self._changed()
+        if failed is not None:
+            raise failed
 
     def _relist(self, plural: str) -> None:
         kind = self._cache.kinds()[plural]
@@ -94,9 +101,12 @@ class Watcher:
 
         def take(manifest: dict[str, Any]) -> None:
             nonlocal newest
-            kind.put(manifest)
             listed.add(name_of(manifest))
             newest = max(newest, version_of(manifest))
+            try:
+                kind.put(manifest)
+            except Exception:  # a manifest like none before must not hide the others
+                log.exception("not_understood", kind=plural, name=name_of(manifest))
 
         versions = []
         for namespace in self._namespaces:
@@ -117,7 +127,7 @@ class Watcher:
         now = clock.monotonic()
         return [
             plural
-            for plural, (version, since) in self._listed.items()
+            for plural, (version, since) in list(self._listed.items())
             if version > self._heard.get(plural, 0) and now - since > DEAF_SECONDS
         ]
 
@@ -171,7 +181,7 @@ def settings() -> kopf.OperatorSettings:
     found.watching.server_timeout = 300
     found.watching.reconnect_backoff = 1.0
     found.networking.connect_timeout = 5
-    found.networking.error_backoffs = (1, 2, 3, 5, 5, 10, 10)
+    found.networking.error_backoffs = (1, 2, 3, 5)  # then `App` begins again
     found.queueing.error_delays = (1, 2, 5, 10, 30)
     found.posting.enabled = False
     found.scanning.disabled = False

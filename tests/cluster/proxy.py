@@ -6,11 +6,13 @@ It speaks TLS on both sides. Callers authenticate to it with nothing; it talks t
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -65,7 +67,8 @@ class Proxy:
             streams, self._streams = self._streams, set()
         for stream in streams:
             if stream.sock is not None:
-                stream.sock.close()
+                with suppress(OSError):  # it has ended already
+                    stream.sock.shutdown(socket.SHUT_RDWR)  # closing would wait for its reader
         return len(streams)
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,60 @@ def test_cut_watches_begin_again_and_what_went_unheard_is_found(world: World, pr
     world.kubectl("delete", "jobpool", "third")
     eventually(lambda: world.get("deployment", "third"), lambda found: found is None)
     eventually(lambda: operator.logged("gone_unheard"))
+
+
+def test_watches_come_back_after_a_server_that_only_refused_for_long(world: World, proxy: Proxy) -> None:
+    world.backlog(0)
+    operator = world.operator(kubeconfig=proxy.kubeconfig, relist_seconds="3600")  # watches only
+    world.apply(pool("first", queues=["first"]))
+    eventually(lambda: world.get("deployment", "first"), lambda found: found is not None)
+    proxy.refuse = lambda method, path: 500 if method == "GET" and "leases" not in path else None
+    proxy.cut_watches()
+    eventually(lambda: operator.logged("watches_ended"), seconds=60)
+    assert operator.asks("/healthz")[0] == 200
+    proxy.refuse = lambda method, path: None
+    world.apply(pool("later", queues=["later"]))
+    eventually(lambda: world.get("deployment", "later"), lambda found: found is not None)
+
+
+def test_a_creation_that_was_interrupted_starts_no_worker(world: World, proxy: Proxy) -> None:
+    world.backlog(0)
+    world.operator(kubeconfig=proxy.kubeconfig)
+    proxy.refuse = lambda method, path: 500 if method == "PATCH" and path.split("?")[0].endswith("/scale") else None
+    world.apply(pool(mode="Recommend", autoscaling=BACKLOG))  # which never sets the number
+    eventually(lambda: proxy.calls["PATCH", "deployments/scale"], lambda calls: calls >= 2)
+    proxy.refuse = lambda method, path: None
+    eventually(lambda: world.condition("Ready")[0], lambda found: found == "True")
+    text = world.kubectl("get", "deployment", "email", "-o", "json", "--show-managed-fields")
+    assert '"manager": "postfleet-autoscaler"' in text
+    assert world.replicas() == 0
+
+
+def test_a_deployment_that_went_unheard_is_made_again_when_it_is_needed(world: World, proxy: Proxy) -> None:
+    world.backlog(100)
+    world.operator(kubeconfig=proxy.kubeconfig, relist_seconds="3600")
+    world.apply(pool(autoscaling=BACKLOG))
+    world.scaled(1)
+    proxy.silent = True
+    world.kubectl("delete", "deployment", "email")
+    world.backlog(300)
+    world.scaled(3)
+
+
+def test_it_ends_within_seconds_beside_an_api_server_that_hangs(world: World, plane: ControlPlane) -> None:
+    world.backlog(100)
+    operator = world.operator()
+    world.apply(pool(autoscaling=BACKLOG))
+    world.scaled(1)
+    plane.apiserver.send(signal.SIGSTOP)
+    try:
+        world.backlog(300)
+        eventually(lambda: operator.logged("lease_not_renewed"))
+        began = time.monotonic()
+        assert operator.stop() == 0
+        assert time.monotonic() - began < 20
+    finally:
+        plane.apiserver.send(signal.SIGCONT)
 
 
 def test_without_redis_the_pool_holds_and_says_so(world: World) -> None:
