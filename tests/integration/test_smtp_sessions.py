@@ -5,7 +5,9 @@ from __future__ import annotations
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from postfleet_workers.mail import smtp
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.errors import LoginMissing, Unreachable
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.mail.sessions import Sessions
+from postfleet_workers.mail.sessions import Held, Sessions
 from postfleet_workers.mail.smtp import Timeouts
 from postfleet_workers.throttling.memory import MemorySessions
 from smtp_lab import FaultyLab, Lab, running, wait_for
@@ -271,13 +273,28 @@ def test_while_nothing_new_is_leased_idle_sessions_stay(pool: Pool, lab: Lab) ->
     assert not held.session.usable
 
 
-class OnRealTime:
-    """Two processes on the leases of one Redis, which last two seconds of real time."""
+class Renewed(MemorySessions):
+    """Leases that tell how often each was asked to be renewed, and has been."""
 
-    def __init__(self, folder: Path, leases: MemorySessions) -> None:
-        self.processes = [
+    def __init__(self, epoch: MemoryEpoch, lease_seconds: float) -> None:
+        super().__init__(epoch, lease_seconds)
+        self.renewals: Counter[str] = Counter()
+
+    def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        lapsed = super().renew(sessions)
+        self.renewals.update(session_id for _, session_id in sessions)
+        return lapsed
+
+
+class TwoProcesses:
+    """Two processes on the leases of one Redis: leases on a clock that moves when told to, keepers on real time."""
+
+    def __init__(self, folder: Path, leases: type[Renewed] = Renewed) -> None:
+        self.clock = Clock()
+        self.leases = leases(MemoryEpoch(self.clock), lease_seconds=30)
+        self.here, self.there = (
             Sessions(
-                leases,
+                self.leases,
                 lambda node, login: smtp.connect(
                     node, login, timeouts=Timeouts(5, 5, 5), tls=ssl.create_default_context()
                 ),
@@ -286,37 +303,48 @@ class OnRealTime:
                 idle_seconds=0.5,
             )
             for _ in range(2)
-        ]
+        )
+
+    def outlast_a_lease(self, *sessions: Held | None) -> None:
+        """Let more time pass than a lease lasts, with a renewal of these in between."""
+        for _ in range(2):
+            seen = self.leases.renewals.copy()
+            for session in sessions:
+                assert session is not None
+                # One may have been under way; the one after it began after the clock was last moved.
+                wait_for(partial(self._renewed, session, seen[session.id] + 2), 30)
+            self.clock.advance(20)
+
+    def _renewed(self, session: Held, times: int) -> bool:
+        return self.leases.renewals[session.id] >= times
 
 
 def test_silent_servers_do_not_keep_leases_from_being_renewed(tmp_path: Path) -> None:
-    leases = MemorySessions(MemoryEpoch(time.monotonic), lease_seconds=2)
-    here, there = OnRealTime(tmp_path, leases).processes
+    two = TwoProcesses(tmp_path)
     with running(FaultyLab()) as faulty:
         silence = threading.Event()
         for _ in range(10):
             faulty.fail(At.QUIT, release=silence)
         eleven = node(faulty.port, maxConnections=11)
-        mine = [held for _ in range(11) if (held := here.take(eleven, 0))]
+        mine = [held for _ in range(11) if (held := two.here.take(eleven, 0))]
         busy = mine.pop()
         for idle in mine:
-            here.give_back(idle)
-        theirs: list[Any] = []
-        until = time.monotonic() + 4
-        while time.monotonic() < until:
-            if (held := there.take(eleven, 0.1)) is not None:
-                theirs.append(held)
-        assert (len(theirs), busy.fit) == (10, True)
+            two.here.give_back(idle)
+        theirs = [two.there.take(eleven, 30) for _ in range(10)]
+        two.outlast_a_lease(busy, *theirs)
+        assert busy.fit
+        assert two.there.take(eleven, 0) is None
         silence.set()
         for held in theirs:
-            there.give_back(held)
-        here.give_back(busy)
-        here.close()
-        there.close()
+            assert held is not None
+            two.there.give_back(held)
+        two.here.give_back(busy)
+        two.here.close()
+        two.there.close()
 
 
 def test_an_unexpected_error_does_not_end_the_renewals(tmp_path: Path, lab: Lab) -> None:
-    class Failing(MemorySessions):
+    class Failing(Renewed):
         failures = 0
 
         def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -325,13 +353,12 @@ def test_an_unexpected_error_does_not_end_the_renewals(tmp_path: Path, lab: Lab)
                 raise RuntimeError("not foreseen")
             return super().renew(sessions)
 
-    leases = Failing(MemoryEpoch(time.monotonic), lease_seconds=1.5)
-    here, there = OnRealTime(tmp_path, leases).processes
+    two = TwoProcesses(tmp_path, Failing)
     one = node(lab.port, maxConnections=1)
-    held = here.take(one, 0)
+    held = two.here.take(one, 0)
     assert held is not None
-    wait_for(lambda: leases.failures == 2)
-    assert there.take(one, 2.0) is None
-    here.give_back(held)
-    here.close()
-    there.close()
+    two.outlast_a_lease(held)
+    assert two.there.take(one, 0) is None
+    two.here.give_back(held)
+    two.here.close()
+    two.there.close()
