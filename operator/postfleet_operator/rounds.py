@@ -21,6 +21,15 @@ class Loop(Protocol):
         """Forget what was done: somebody else may have acted in between."""
 
 
+def due(now: float, at: float, within: float) -> bool:
+    """Whether what is to happen at `at` is due.
+
+    It was set at most `within` seconds ahead: if it is further away than that, the clock was set back, and waiting for
+    it could take hours.
+    """
+    return now >= at or at > now + within
+
+
 def always() -> bool:
     """The only replica there is leads."""
     return True
