@@ -17,13 +17,13 @@ from typing import Any, Protocol
 
 import structlog
 
-from postfleet_operator import reporting
+from postfleet_operator import reporting, rounds
 from postfleet_operator.cluster import BrokenPool, Cluster, Workload
 from postfleet_operator.conditions import Facts, Problem
 from postfleet_operator.deployment import RenderSettings, render
+from postfleet_operator.errands import Errands
 from postfleet_operator.errors import ClusterUnavailable, NameTaken, NotLeader, OperatorError
 from postfleet_operator.reasons import Reason
-from postfleet_operator.rounds import always, go_round
 from postfleet_operator.scaling import shadow
 from postfleet_operator.scaling.decide import decide, first_state, remember
 from postfleet_operator.scaling.state import State
@@ -90,7 +90,7 @@ class Autoscaler:
         observer: told of every decision, for metrics and live views.
         forget: told the key of every set that is gone.
         at_once: how many sets are handled at the same time. Where the cluster is far away, one after the other would
-            keep those that come last waiting.
+            keep those that come last waiting; then what is told of them waits until all are scaled, too.
     """
 
     def __init__(
@@ -114,6 +114,7 @@ class Autoscaler:
         self._memories: dict[str, _Memory] = {}
         self._resyncs = 0
         self._threads = ThreadPoolExecutor(at_once, "pools") if at_once > 1 else None
+        self._errands = Errands() if at_once > 1 else None
         self._woken = threading.Event()
         self.ticked_at = clock()
 
@@ -121,12 +122,14 @@ class Autoscaler:
         self,
         stop: threading.Event,
         timed: Callable[[], AbstractContextManager[object]] = contextlib.nullcontext,
-        leads: Callable[[], bool] = always,
+        leads: Callable[[], bool] = rounds.always,
     ) -> None:
         """Tick until `stop` is set while this replica leads; see `rounds`."""
-        go_round(self, stop, self._woken, timed, leads)
+        rounds.go_round(self, stop, self._woken, timed, leads)
         if self._threads is not None:
             self._threads.shutdown()
+        if self._errands is not None:
+            self._errands.end()
 
     def look(self) -> float:
         """Tick now."""
@@ -153,10 +156,11 @@ class Autoscaler:
         except ClusterUnavailable as error:
             log.warning("pools_not_listed", error=str(error))
             return LOOK_SECONDS
-        sets = worker_sets(
+        found = worker_sets(
             [pool for pool in pools if isinstance(pool, JobPool)],
             [node for node in nodes if isinstance(node, SendingNode)],
         )
+        sets = [workers for workers in found if not workers.pool.metadata.deleting]  # what they had is going, too
         broken = [pool for pool in pools if isinstance(pool, BrokenPool)]
         self._keep([*(workers.key for workers in sets), *(pool.key for pool in broken)])
         for key, work in self._progress.look(now).items():
@@ -164,12 +168,14 @@ class Autoscaler:
                 self._memories[key].work = work
         due = [workers for workers in sets if self._due(workers, now)]
         signals = self._signals.sample(due, now) if due else {}
-        found: dict[str, Facts] = {}  # all sets are scaled before any is told of: scaling must not wait for words
-        self._each({each.key: partial(self._handle, each, signals[each.key], now, found) for each in due})
-        self._each({each.key: partial(self._report, each, found[each.key], now) for each in due if each.key in found})
+        seen: dict[str, Facts] = {}
+        self._each({each.key: partial(self._handle, each, signals[each.key], now, seen) for each in due})
+        for workers in due:
+            if (facts := seen.get(workers.key)) is not None:
+                self._tell(workers.key, self._words(workers, facts, now), kept=facts.turned)
         for pool in broken:
-            if now >= self._memories[pool.key].next_at:
-                self._guarded(pool.key, partial(self._handle_broken, pool, now))
+            if rounds.due(now, self._memories[pool.key].next_at, LOOK_SECONDS):
+                self._handle_broken(pool, now)
         soonest = min((memory.next_at for memory in self._memories.values()), default=now + LOOK_SECONDS)
         return min(max(soonest - now, 0.05), LOOK_SECONDS)
 
@@ -182,14 +188,26 @@ class Autoscaler:
 
     def _due(self, workers: WorkerSet, now: float) -> bool:
         memory = self._memories[workers.key]
-        return now >= memory.next_at or memory.workers is None or _differ(memory.workers, workers)
+        polling = workers.spec.autoscaling.polling_interval_seconds
+        return rounds.due(now, memory.next_at, polling) or memory.workers is None or _differ(memory.workers, workers)
 
     def _each(self, handles: Mapping[str, Callable[[], None]]) -> None:
         if self._threads is None:
             for key, handle in handles.items():
-                self._guarded(key, handle)
+                self._handled(key, handle)
         else:
-            wait([self._threads.submit(self._guarded, key, handle) for key, handle in handles.items()])
+            wait([self._threads.submit(self._handled, key, handle) for key, handle in handles.items()])
+
+    def _handled(self, key: str, handle: Callable[[], None]) -> None:
+        self._guarded(key, handle)
+        self.ticked_at = self._clock()  # many sets take a while, and that is no standstill
+
+    def _tell(self, key: str, words: Callable[[], None], *, kept: bool) -> None:
+        """Tell of a set; a later word takes the place of one that is not `kept`."""
+        if self._errands is None:
+            self._guarded(key, words)
+        else:
+            self._errands.put(key, partial(self._guarded, key, words), kept=kept)
 
     def _guarded(self, key: str, handle: Callable[[], None]) -> None:
         try:
@@ -200,22 +218,21 @@ class Autoscaler:
             log.warning("pool_failed", pool=key, error=str(error))
         except Exception:
             log.exception("pool_crashed", pool=key)
-        self.ticked_at = self._clock()  # many sets take a while, and that is no standstill
 
     def _handle_broken(self, pool: BrokenPool, now: float) -> None:
         memory = self._memories[pool.key]
         memory.workers, memory.next_at = None, now + LOOK_SECONDS
-        reporting.report_broken(self._cluster, pool, memory.report, now)
+        self._tell(pool.key, partial(reporting.report_broken, self._cluster, pool, memory.report, now), kept=False)
 
-    def _handle(self, workers: WorkerSet, signal: Signal, now: float, found: dict[str, Facts]) -> None:
+    def _handle(self, workers: WorkerSet, signal: Signal, now: float, seen: dict[str, Facts]) -> None:
         memory = self._memories[workers.key]
         if memory.workers is None or _differ(memory.workers, workers):
             memory.changed = True
         memory.workers, memory.next_at = workers, now + workers.spec.autoscaling.polling_interval_seconds
-        memory.facts = found[workers.key] = self._scale(workers, memory, signal, now)
+        memory.facts = seen[workers.key] = self._scale(workers, memory, signal, now)
 
-    def _report(self, workers: WorkerSet, facts: Facts, now: float) -> None:
-        reporting.report(self._cluster, workers, facts, self._memories[workers.key].report, now)
+    def _words(self, workers: WorkerSet, facts: Facts, now: float) -> Callable[[], None]:
+        return partial(reporting.report, self._cluster, workers, facts, self._memories[workers.key].report, now)
 
     def _scale(self, workers: WorkerSet, memory: _Memory, signal: Signal, now: float) -> Facts:
         facts = Facts(workers.pool.metadata.generation, workers.spec, signal=signal, taken=workers.taken)
@@ -226,15 +243,24 @@ class Autoscaler:
             memory.work = None
             state = memory.state or _first_state(workers, sample.replicas, now)
             decision = decide(sample, workers.spec, state, now)
+            try:
+                acted = self._act(workers, memory, sample, decision)
+            except OperatorError:  # what was not done must not count against the policies
+                memory.state = remember(state, sample, workers.spec, replace(decision, after=decision.before))
+                raise
             memory.state = remember(state, sample, workers.spec, decision)
             memory.shadow = self._shadow(workers, memory, sample, now)
             facts = replace(facts, decision=decision, shadow=memory.shadow)
-            if self._act(workers, memory, sample, decision):
+            if acted:
                 facts = replace(facts, workload=self._cluster.observe(workers))
         except NotLeader:
             raise
         except OperatorError as error:
             return replace(facts, problem=_problem(error))
+        except Exception as error:  # whoever made the pool cannot see our log
+            log.exception("pool_crashed", pool=workers.key)
+            words = f"a mistake in the operator, please report it with its log: {type(error).__name__}: {error}"
+            return replace(facts, problem=Problem(Reason.OPERATOR_FAILED, words))
         if self._observer is not None:
             self._observer(workers, sample, decision, memory.shadow)
         return facts
@@ -283,7 +309,7 @@ class Autoscaler:
 
     def _resync(self, memory: _Memory, now: float) -> bool:
         """Whether it is time, and this set's turn, to apply again what should be there already."""
-        if now < memory.applied_at + RESYNC_SECONDS or self._resyncs >= RESYNCS_PER_TICK:
+        if not rounds.due(now, memory.applied_at + RESYNC_SECONDS, RESYNC_SECONDS) or self._resyncs >= RESYNCS_PER_TICK:
             return False
         self._resyncs += 1
         return True

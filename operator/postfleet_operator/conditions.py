@@ -39,6 +39,11 @@ class Facts:
     shadow: Shadow | None = None
     taken: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def turned(self) -> bool:
+        """Whether the number was changed: what must be told even if there is newer to tell."""
+        return self.decision is not None and self.decision.after != self.decision.before
+
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     NAME_TAKEN = "NameTaken"
     REJECTED = "Rejected"
     CLUSTER_UNAVAILABLE = "ClusterUnavailable"
+    OPERATOR_FAILED = "OperatorFailed"
     # Progressing
     SETTLED = "Settled"
     SCALING_UP = "ScalingUp"

@@ -97,7 +97,7 @@ def report(cluster: Cluster, workers: WorkerSet, facts: Facts, last: Report, now
     if workers.node is None:
         pool = workers.pool
         written = pool.status if last.status is None else last.status
-        status = compose(pool, facts, now)
+        status = compose(pool, written, facts, now)
         if worth_writing(written, status, now - last.written_at):
             cluster.patch_status(pool, status)
             last.status, last.written_at = status, now

@@ -36,9 +36,8 @@ RECENT = 20
 LIMITS = 5
 
 
-def compose(pool: JobPool, facts: Facts, now: float) -> dict[str, Any]:
-    """The whole status of `pool`, made from what is known; what is not known stays as it was."""
-    previous = pool.status
+def compose(pool: JobPool, previous: Mapping[str, Any], facts: Facts, now: float) -> dict[str, Any]:
+    """The whole status of `pool`, made from what is known; what is not known stays as it was in `previous`."""
     status: dict[str, Any] = {
         **previous,
         "observedGeneration": facts.generation,

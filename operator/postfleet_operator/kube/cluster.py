@@ -47,7 +47,7 @@ class KubeCluster:
         self._place = place
 
     def pools(self) -> Sequence[JobPool | BrokenPool]:
-        """See `Cluster`; a pool that is being deleted is gone already."""
+        """See `Cluster`."""
         return self._cache.pools.all()
 
     def nodes(self) -> Sequence[SendingNode | BrokenNode]:
@@ -143,10 +143,13 @@ class KubeCluster:
 
     def patch_status(self, resource: Resource, status: Mapping[str, Any]) -> None:
         """See `Cluster`; only what differs is sent. A resource that is gone meanwhile needs none."""
-        patch = objects.merge_patch(resource.status, status)
+        plural = paths.POOLS if isinstance(resource, JobPool | BrokenPool) else paths.NODES
+        present = self._cache.kinds()[plural].get(resource.metadata.namespace, resource.metadata.name)
+        if present is None or present.metadata.uid != resource.metadata.uid:
+            return
+        patch = objects.merge_patch(present.status, status)
         if not patch:
             return
-        plural = paths.POOLS if isinstance(resource, JobPool | BrokenPool) else paths.NODES
         path = paths.one(plural, resource.metadata.namespace, resource.metadata.name, "status")
         try:
             answer = self._api.merge(path, {"status": patch}, STATUS_MANAGER)

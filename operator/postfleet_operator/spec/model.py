@@ -44,7 +44,10 @@ class Model(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What the operator uses of `metadata`. `uid` and `generation` are the API's; files have none."""
+    """What the operator uses of `metadata`. `uid`, `generation` and `deleting` are the API's; files have none.
+
+    `deleting` is a resource whose deletion waits for something: `--cascade=foreground`, or a finalizer.
+    """
 
     name: str
     namespace: str = "default"
@@ -53,6 +56,7 @@ class Metadata:
     created_at: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
+    deleting: bool = False
 
     @property
     def key(self) -> str:
@@ -128,6 +132,7 @@ def _metadata(kind: str, manifest: Mapping[str, Any]) -> tuple[Metadata, list[st
             created_at=str(raw.get("creationTimestamp") or ""),
             labels=dict(raw.get("labels") or {}),
             annotations=dict(raw.get("annotations") or {}),
+            deleting=bool(raw.get("deletionTimestamp")),
         ),
         problems,
     )

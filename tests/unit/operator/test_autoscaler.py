@@ -199,7 +199,58 @@ def test_a_defect_met_by_one_pool_stops_no_other() -> None:
     fleet.cluster.put(manifest())
     fleet.signals.told[EMAIL] = healthy(500)
     fleet.tick()
+    fleet.tick()
     assert fleet.cluster.replicas(EMAIL) == 1
+    assert fleet.condition("Ready", "default/bad") == ("False", "OperatorFailed")
+    assert fleet.reasons().count("ApplyFailed") == 1
+
+
+def test_a_change_that_failed_does_not_count_against_the_policy() -> None:
+    class Refusing(MemoryCluster):
+        refuses = False
+
+        def scale(self, workers: WorkerSet, replicas: int, first_to_go: Sequence[str] = ()) -> None:
+            if self.refuses:
+                raise ClusterUnavailable("503")
+            super().scale(workers, replicas, first_to_go)
+
+    four = [{"type": "Pods", "value": 4, "periodSeconds": 600}]
+    fleet = Fleet()
+    fleet.cluster = cluster = Refusing(instant=True)
+    fleet.loop = Autoscaler(fleet.cluster, fleet.signals, fleet.signals, lambda: fleet.now, RenderSettings("i"))
+    cluster.put(manifest(autoscaling={"scaleUp": {"policies": four}}))
+    fleet.signals.told[EMAIL] = healthy(10_000)
+    cluster.refuses = True
+    fleet.tick()
+    assert cluster.replicas(EMAIL) == 0
+    assert "desiredReplicas" not in cluster.status(EMAIL)
+    cluster.refuses = False
+    fleet.tick()
+    assert cluster.replicas(EMAIL) == 4
+    fleet.tick()
+    assert cluster.replicas(EMAIL) == 4
+
+
+def test_a_pool_that_waits_for_its_deletion_is_left_alone_and_keeps_its_queues() -> None:
+    fleet = Fleet(manifest())
+    fleet.tick()
+    going = manifest()
+    going["metadata"]["deletionTimestamp"] = "2026-11-24T12:00:00Z"
+    fleet.cluster.put(going)
+    fleet.cluster.deployments.clear()  # the garbage collector was quicker with these
+    fleet.signals.told[EMAIL] = healthy(10_000)
+    fleet.tick()
+    assert fleet.cluster.deployments == {}
+    assert fleet.forgotten == [EMAIL]
+    assert [workers.key for workers in worker_sets(fleet.pools(), [])] == [EMAIL]
+
+
+def test_a_clock_that_is_set_back_stops_nothing() -> None:
+    fleet = Fleet(manifest())
+    fleet.tick()
+    fleet.signals.told[EMAIL] = healthy(4000)
+    fleet.tick(-3600)
+    assert fleet.cluster.replicas(EMAIL) == 8
 
 
 def test_a_pool_that_cannot_be_read_says_why_and_keeps_its_workers() -> None:
@@ -262,6 +313,29 @@ def test_a_pool_that_the_api_server_keeps_waiting_does_not_keep_the_others_waiti
     loop.tick(0.0)
     assert set(cluster.deployments) == {EMAIL, "default/import"}
     assert loop.ticked_at == 5.0, "which is no standstill"
+
+
+def test_words_that_the_api_server_keeps_waiting_keep_no_number_waiting_and_none_is_lost() -> None:
+    listening = threading.Event()
+
+    class Slow(MemoryCluster):
+        def patch_status(self, resource: Any, status: Mapping[str, Any]) -> None:
+            assert listening.wait(10)
+            super().patch_status(resource, status)
+
+    cluster, signals, stop = Slow(instant=True), Signals(), threading.Event()
+    cluster.put(manifest())
+    loop = Autoscaler(cluster, signals, signals, lambda: 0.0, RenderSettings("i"), at_once=2)
+    for now, backlog in ((0.0, 0), (2.0, 4000), (4.0, 4000), (6.0, 9000), (8.0, 9000)):
+        signals.told[EMAIL] = healthy(backlog)
+        loop.tick(now)
+    assert cluster.replicas(EMAIL) == 18
+    listening.set()
+    stop.set()
+    loop.run(stop)
+    assert [event.reason for event in cluster.events] == ["ScaledFromZero", "ScaledUp"]
+    recent = [(each["from"], each["to"]) for each in cluster.status(EMAIL)["recentDecisions"]]
+    assert recent == [(8, 18), (0, 8)]
 
 
 def test_a_pool_that_is_gone_is_forgotten() -> None:

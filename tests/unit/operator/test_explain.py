@@ -50,7 +50,7 @@ def told(seen: Sample, policy: PoolSpec, state: State, *, later: float = 10.0) -
     decision = decide(seen, policy, state, NOW)
     workload = Workload(exists=True, replicas=seen.replicas, ready=seen.ready, present=seen.replicas)
     given = replace(pool(), spec=policy)
-    status = compose(given, Facts(1, policy, workload, seen.signal, decision), NOW)
+    status = compose(given, given.status, Facts(1, policy, workload, seen.signal, decision), NOW)
     lines = []
     for section in explain("default/email", policy, status, NOW + later):
         lines += [f"# {section.heading}", *section.lines]
@@ -173,7 +173,7 @@ def test_the_last_changes_are_told_the_newest_first() -> None:
         state = remember(state, seen, policy, decision)
         given = replace(pool(), spec=policy, status=status)
         status = compose(
-            given, Facts(1, policy, Workload(True, replicas, replicas, replicas), seen.signal, decision), now
+            given, status, Facts(1, policy, Workload(True, replicas, replicas, replicas), seen.signal, decision), now
         )
     [lines] = [s.lines for s in explain("default/email", policy, status, NOW + 130) if s.heading == "Last changes"]
     assert lines == ("10 s ago: 3 -> 8 (Backlog)", "70 s ago: 1 -> 3 (Backlog)", "2 min ago: 0 -> 1 (Backlog)")
@@ -246,7 +246,7 @@ def test_a_file_from_kubectl_is_explained(tmp_path: Path) -> None:
     policy = spec()
     seen = sample(healthy(900), 1)
     status = compose(
-        pool(), Facts(1, policy, Workload(True, 1, 1, 1), seen.signal, decide(seen, policy, State(), NOW)), NOW
+        pool(), {}, Facts(1, policy, Workload(True, 1, 1, 1), seen.signal, decide(seen, policy, State(), NOW)), NOW
     )
     file = tmp_path / "pool.yaml"
     file.write_text(yaml.safe_dump(json.loads(json.dumps({**manifest(), "status": status}))))

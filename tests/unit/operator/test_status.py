@@ -23,7 +23,7 @@ def look(of: JobPool, signal: Signal, replicas: int, now: float) -> dict[str, An
     seen = sample(signal, replicas)
     decision = decide(seen, of.spec, State(), now)
     facts = Facts(1, of.spec, Workload(True, replicas, replicas, replicas), signal, decision)
-    return compose(of, facts, now)
+    return compose(of, of.status, facts, now)
 
 
 def condition(kind: str, status: str = "True", message: str = "a") -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_the_decision_stays_until_number_or_reason_change() -> None:
 
 def test_what_is_not_known_stays_as_it_was() -> None:
     first = look(pool(), healthy(1200), 2, 100.0)
-    blind = compose(replace(pool(), status=first), Facts(1, pool().spec), 200.0)
+    blind = compose(pool(), first, Facts(1, pool().spec), 200.0)
     assert {key: blind[key] for key in ("replicas", "backlog", "lastDecision")} == {
         key: first[key] for key in ("replicas", "backlog", "lastDecision")
     }
