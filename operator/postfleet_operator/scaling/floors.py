@@ -14,6 +14,8 @@ from cronsim import CronSim
 
 from postfleet_operator.spec.pool import Schedule
 
+NO_TIME = timedelta(0)
+
 
 def floor(schedules: Sequence[Schedule], now: float, startup_seconds: float) -> tuple[int, Schedule | None]:
     """The highest floor at `now`, and the schedule that sets it.
@@ -36,8 +38,10 @@ def active(schedule: Schedule, now: float) -> bool:
 @lru_cache(maxsize=4096)
 def _last_fire(cron: str, timezone: str, minute: int) -> float | None:
     # In reverse, the first one is the last fire strictly before: a second past the minute lets its own fire count.
-    local = datetime.fromtimestamp(minute * 60 + 1, UTC).astimezone(ZoneInfo(timezone))
-    try:
-        return next(iter(CronSim(cron, local, reverse=True))).timestamp()
-    except StopIteration:
-        return None
+    now = datetime.fromtimestamp(minute * 60 + 1, UTC)
+    local = now.astimezone(ZoneInfo(timezone))
+    # In an hour that comes for the second time, cronsim takes the clock's word and believes to be in the first. So it
+    # is asked from after that hour, and what has not fired yet passed over.
+    asked = now + ((local.replace(fold=0).utcoffset() or NO_TIME) - (local.utcoffset() or NO_TIME))
+    fires = (fire.timestamp() for fire in CronSim(cron, asked.astimezone(local.tzinfo), reverse=True))
+    return next((fire for fire in fires if fire < now.timestamp()), None)

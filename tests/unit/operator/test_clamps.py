@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from postfleet_operator.reasons import DecisionReason
-from postfleet_operator.scaling import clamps
+from postfleet_operator.scaling import clamps, floors
 from postfleet_operator.scaling.clamps import Look
 from postfleet_operator.scaling.demand import measure
 from postfleet_operator.scaling.startup import Startups
 from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.values import Clamp, PodTimes, Sample, Signal
 from postfleet_operator.spec import Mode, PoolSpec
+from postfleet_operator.spec.pool import Schedule
 from unit.operator.building import counted, healthy, latency_spec, load, looks, lost, measured, sample, spec
 
 NOW = 1000.0
@@ -156,6 +158,34 @@ def test_schedule(schedule: dict[str, Any], number: int, expected: int | None) -
     policy = {"schedules": [{"durationMinutes": 10, "minReplicas": 5, **schedule}]}
     state = State(startups=Startups(handed_down=20.0))
     assert after(clamps.schedule(number, look(sample(healthy(), 1), policy, state))) == expected
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone", "on", "off"),
+    [
+        pytest.param("30 2 * * *", "Europe/Berlin", "2026-10-25T00:30", "2026-10-25T01:30", id="the hour twice"),
+        pytest.param("10 0,2 * * *", "Europe/Berlin", "2026-10-25T00:10", "2026-10-25T01:10", id="the later of two"),
+        pytest.param("30 1 * * *", "America/New_York", "2026-11-01T05:30", "2026-11-01T06:30", id="west of Greenwich"),
+        pytest.param("45 1 * * *", "Australia/Lord_Howe", "2026-04-04T14:45", "2026-04-04T15:45", id="half an hour"),
+        pytest.param("30 1 * * *", "Antarctica/Troll", "2026-10-24T23:30", "2026-10-25T00:30", id="two hours"),
+        pytest.param("30 2 * * *", "Europe/Berlin", "2026-03-29T01:00", "2026-03-29T02:00", id="an hour that is not"),
+        pytest.param("30 3 * * *", "Europe/Berlin", "2026-10-25T02:30", "2026-10-25T03:30", id="the hour after"),
+    ],
+)
+def test_a_floor_lasts_as_long_where_the_clocks_change(cron: str, timezone: str, on: str, off: str) -> None:
+    schedule = Schedule(cron=cron, timezone=timezone, duration_minutes=60, min_replicas=1)
+    begin, end = (round(datetime.fromisoformat(f"{at}Z").timestamp()) for at in (on, off))
+    looked = range(begin - 3600, end + 3600, 300)
+    assert [at for at in looked if floors.active(schedule, at)] == [at for at in looked if begin <= at < end]
+
+
+def test_what_fires_by_the_minute_fires_in_both_of_two_hours() -> None:
+    schedule = Schedule(cron="30 * * * *", timezone="Europe/Berlin", duration_minutes=10, min_replicas=1)
+    begin = round(datetime(2026, 10, 25, 0, 30, tzinfo=UTC).timestamp())
+    assert [floors.active(schedule, begin + minutes * 60) for minutes in (0, 10, 59, 60, 69, 70)] == [
+        *(True, False, False),
+        *(True, True, False),
+    ]
 
 
 @pytest.mark.parametrize(
