@@ -42,6 +42,11 @@ class Census:
     name_problems: Mapping[str, Problem]
     pool_problems: Mapping[str, Problem]
 
+    @property
+    def served_by_own(self) -> Mapping[str, tuple[str, ...]]:
+        """By name of a Dedicated node, the queues that its own workers listen to, as the ledger calls them."""
+        return {workers.node.name: workers.spec.queues for workers in self.sets if workers.node is not None}
+
     def held(self, credential_problems: Mapping[str, Problem]) -> frozenset[str]:
         """Names of the nodes whose mail waits until somebody has mended something."""
         return frozenset(

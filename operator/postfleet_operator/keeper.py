@@ -60,7 +60,7 @@ class Keeper:
         clock: epoch seconds.
         facts: what the autoscaler knows of a worker set, by key.
         prober: reads banners; the default has threads of its own.
-        on_unserved: told every few seconds which queues no pool serves, and how many jobs wait there.
+        on_unserved: told every few seconds which queues nobody serves, and how many jobs wait there.
         on_phase: told the namespace, name and phase of every node, at every look.
         forget: told the namespace and name of a node that is gone.
     """
@@ -105,6 +105,7 @@ class Keeper:
         self._credentials = Credentials()
         self._credential_problems: Mapping[str, Problem] = {}
         self._delivery_problems: Mapping[str, Problem] = {}
+        self._unserved_mail: Mapping[unserved.Road, int] = {}
 
     def run(
         self,
@@ -216,13 +217,14 @@ class Keeper:
     def _read_ledger(self, census: Census, now: float) -> None:
         names = [node.name for node in census.mirrored]
         self._ask(lambda connection: self._deliveries.look(connection, names, now), now)
+        self._unserved_mail = self._ask(partial(unserved.roads, served=census.served_by_own), now)
         if census.broken_pools:  # nobody can tell which queues they serve
             return
         served = {queue for pool in census.pools for queue in pool.spec.queues}
         jobs = self._ask(partial(unserved.count, served=served), now)
         self._unserved.tell(jobs, now)
         if self._on_unserved is not None:
-            self._on_unserved(jobs)
+            self._on_unserved(jobs | {str(road): number for road, number in self._unserved_mail.items()})
 
     def _probe(self, census: Census, now: float) -> None:
         endpoints = {endpoint_of(node) for node in census.nodes}
@@ -275,6 +277,7 @@ class Keeper:
             credentials=self._credential_problems.get(node.key),
             double=twice.get(node.key),
             pool=census.pool_problems.get(node.key),
+            unserved=None if own is None else unserved.problem(own, self._unserved_mail),
             reach=self._reach(node, now) if name is None else None,
             accepted=self._deliveries.accepted(node.name) if name is None else None,
             workers=None if own is None else self._facts(own.key),

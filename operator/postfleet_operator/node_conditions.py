@@ -41,6 +41,7 @@ class NodeFacts:
         credentials: what its login lacks.
         double: which older node it doubles.
         pool: why no pool sends for it.
+        unserved: which of its mail its workers do not listen to.
         reach: whether its server answers.
         accepted: mails taken within the last 24 hours; None while that is not known.
         workers: of a Dedicated node, what the autoscaler knows of its workers.
@@ -56,6 +57,7 @@ class NodeFacts:
     credentials: Problem | None = None
     double: Problem | None = None
     pool: Problem | None = None
+    unserved: Problem | None = None
     reach: Reach | None = None
     accepted: int | None = None
     workers: Facts | None = None
@@ -63,12 +65,12 @@ class NodeFacts:
 
     @property
     def blocked(self) -> Problem | None:
-        """The first thing that keeps its mail here."""
+        """The first thing that keeps its mail here, or, last, a part of it."""
         workers = None if self.workers is None else self.workers.problem
         unreachable = None
         if self.reach is not None and self.reach.status is False:
             unreachable = Problem(self.reach.reason, self.reach.message)
-        found = (self.invalid, self.name, self.pool, self.credentials, workers, unreachable)
+        found = (self.invalid, self.name, self.pool, self.credentials, workers, unreachable, self.unserved)
         return next((problem for problem in found if problem is not None), None)
 
 
@@ -177,8 +179,8 @@ def _unique(facts: NodeFacts) -> _Verdict:
 
 def _pool(facts: NodeFacts, spec: NodeSpec) -> _Verdict:
     kind = NodeConditionType.POOL_FOUND
-    if facts.pool is not None:
-        return _against(kind, facts.pool)
+    if (problem := facts.pool or facts.unserved) is not None:
+        return _against(kind, problem)
     reference = spec.workers.pool_ref
     if reference is None:
         return _Verdict(kind, True, Reason.ANY_POOL, "every pool of its namespace may send for it")

@@ -24,6 +24,11 @@ LOST = {
     NodeConditionType.IDENTITY_UNIQUE: EventReason.IDENTITY_SHARED,
     NodeConditionType.POOL_FOUND: EventReason.POOL_MISSING,
 }
+# Where the condition's reason calls for another word.
+LOST_BY = {
+    (NodeConditionType.IDENTITY_UNIQUE, Reason.NAME_TAKEN): EventReason.NAME_TAKEN,
+    (NodeConditionType.POOL_FOUND, Reason.QUEUE_UNSERVED): EventReason.QUEUE_UNSERVED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,5 +78,5 @@ def turns(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]
             elif condition["status"] == "True" and last.get("status") == "False" and last["reason"] not in ELSEWHERE:
                 yield Turn(EventType.NORMAL, EventReason.NODE_READY, condition["message"])
         elif condition["status"] == "False" and kind in LOST:
-            taken = condition["reason"] == Reason.NAME_TAKEN and kind is NodeConditionType.IDENTITY_UNIQUE
-            yield Turn(EventType.WARNING, EventReason.NAME_TAKEN if taken else LOST[kind], condition["message"])
+            reason = LOST_BY.get((kind, condition["reason"]), LOST[kind])
+            yield Turn(EventType.WARNING, reason, condition["message"])

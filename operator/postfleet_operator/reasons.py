@@ -98,6 +98,7 @@ class Reason(StrEnum):
     POOL_FOUND = "PoolFound"
     ANY_POOL = "AnyPool"
     POOL_MISSING = "PoolMissing"
+    QUEUE_UNSERVED = "QueueUnserved"
 
 
 class DecisionReason(StrEnum):

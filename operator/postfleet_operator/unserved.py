@@ -1,14 +1,20 @@
-"""Queues with unfinished jobs that no pool works on: nobody else would ever say why those jobs do not run."""
+"""Queues with unfinished jobs that nobody works on: nobody else would ever say why those jobs do not run.
+
+Either no pool lists the queue, or it is the mail of a Dedicated node, whose own workers listen to the queues of one
+pool only: what is queued elsewhere for that node waits on a road of Redis' that nobody takes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 
 from postfleet_operator.cluster import Cluster
-from postfleet_operator.reasons import EventReason, EventType
+from postfleet_operator.conditions import Problem
+from postfleet_operator.reasons import EventReason, EventType, Reason
+from postfleet_operator.workerset import WorkerSet
 
 NOTICE_SECONDS = 3600.0
 # A queue's jobs are counted no further than this, and of queues no more than that.
@@ -43,6 +49,43 @@ SELECT asked.queue,
 FROM unnest(%(queues)s::text[]) AS asked(queue)
 """
 
+# Jobs of some nodes in some queues. Ready ones by a loose index scan, one probe per group; of those that wait, which no
+# index tells by route, the next ones of each queue.
+ROADS = """
+WITH RECURSIVE groups AS (
+    SELECT first.* FROM unnest(%(queues)s::text[]) AS asked(queue) CROSS JOIN LATERAL (
+        SELECT queue, tenant, batch, route FROM jobs WHERE queue = asked.queue AND state = 'available'
+        ORDER BY tenant, batch, route LIMIT 1) AS first
+    UNION ALL
+    SELECT next.* FROM groups AS g CROSS JOIN LATERAL (
+        SELECT queue, tenant, batch, route FROM jobs WHERE queue = g.queue AND state = 'available'
+          AND (tenant, batch, route) > (g.tenant, g.batch, g.route)
+        ORDER BY tenant, batch, route LIMIT 1) AS next
+), found AS (
+    SELECT g.queue, g.route, ready.jobs FROM groups AS g CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs FROM (
+            SELECT FROM jobs WHERE queue = g.queue AND state = 'available' AND tenant = g.tenant AND batch = g.batch
+              AND route = g.route LIMIT %(most)s) AS counted) AS ready
+    WHERE g.route = ANY(%(nodes)s) AND g.queue || '.' || g.route = ANY(%(roads)s)
+    UNION ALL
+    SELECT asked.queue, waiting.route, 1 FROM unnest(%(queues)s::text[]) AS asked(queue) CROSS JOIN LATERAL (
+        SELECT route FROM jobs WHERE queue = asked.queue AND state IN ('scheduled', 'retryable')
+        ORDER BY run_at LIMIT %(most)s) AS waiting
+    WHERE waiting.route = ANY(%(nodes)s) AND asked.queue || '.' || waiting.route = ANY(%(roads)s)
+)
+SELECT queue, route, least(sum(jobs), %(most)s)::bigint FROM found GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+class Road(NamedTuple):
+    """A queue of the ledger's, for the mail of one Dedicated node; written as Redis calls it."""
+
+    queue: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.queue}.{self.node}"
+
 
 def count(connection: psycopg.Connection[Any], served: Collection[str]) -> dict[str, int]:
     """Unfinished jobs by queue, of the queues that are not `served`; no more than `MOST_JOBS` of a queue and state.
@@ -55,6 +98,53 @@ def count(connection: psycopg.Connection[Any], served: Collection[str]) -> dict[
         return {}
     parameters = {"queues": [queue for (queue,) in rows], "most": MOST_JOBS}
     return {queue: int(jobs) for queue, jobs in connection.execute(COUNT, parameters)}
+
+
+def roads(connection: psycopg.Connection[Any], served: Mapping[str, Collection[str]]) -> dict[Road, int]:
+    """Unfinished jobs of Dedicated nodes in queues that their own workers do not listen to; about `MOST_JOBS` of each.
+
+    Args:
+        connection: to PostgreSQL.
+        served: by node, the ledger's names of the queues that its workers listen to.
+
+    Raises:
+        psycopg.Error: PostgreSQL does not answer.
+    """
+    if not served:
+        return {}
+    by_all = set.intersection(*map(set, served.values()))
+    rows = connection.execute(QUEUES, {"served": list(by_all), "most": MOST_QUEUES}).fetchall()
+    asked = [Road(queue, node) for (queue,) in rows for node, queues in served.items() if queue not in queues]
+    if not asked:
+        return {}
+    parameters = {
+        "queues": list({road.queue for road in asked}),
+        "nodes": list({road.node for road in asked}),
+        "roads": [str(road) for road in asked],
+        "most": MOST_JOBS,
+    }
+    return {Road(queue, node): int(jobs) for queue, node, jobs in connection.execute(ROADS, parameters)}
+
+
+def problem(workers: WorkerSet, jobs: Mapping[Road, int]) -> Problem | None:
+    """What a Dedicated node's own workers leave undone. Pure."""
+    if workers.node is None:
+        return None
+    own = {road.queue: number for road, number in jobs.items() if road.node == workers.node.name}
+    if not own:
+        return None
+    them = "it" if len(own) == 1 else "them"
+    queues = ", ".join(f"{queue} ({_many(number)})" for queue, number in own.items())
+    return Problem(
+        Reason.QUEUE_UNSERVED,
+        f"JobPool {workers.pool.name} sends for it and does not list {queues}, so nobody sends that mail: add {them} "
+        f"to the pool's spec.queues, or name a pool that lists {them} in spec.workers.poolRef",
+    )
+
+
+def _many(number: int) -> str:
+    jobs = f"{number} or more" if number >= MOST_JOBS else str(number)
+    return f"{jobs} unfinished job{'' if number == 1 else 's'}"
 
 
 class Unserved:
@@ -70,6 +160,5 @@ class Unserved:
         for queue, number in jobs.items():
             if now >= self._told_at.get(queue, -NOTICE_SECONDS) + NOTICE_SECONDS:
                 self._told_at[queue] = now
-                many = f"{number} or more" if number >= MOST_JOBS else str(number)
-                message = f"queue {queue} has {many} unfinished jobs, but no JobPool lists it in spec.queues"
+                message = f"queue {queue} has {_many(number)}, but no JobPool lists it in spec.queues"
                 self._cluster.notice(EventType.WARNING, EventReason.QUEUE_UNSERVED, message)

@@ -29,6 +29,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "simulation.history.SERVICE": {"pool": "default/q"},
     "unserved.COUNT": {"queues": ["q"], "most": 10},
     "unserved.QUEUES": {"served": ["q"], "most": 10},
+    "unserved.ROADS": {"queues": ["q"], "nodes": ["a"], "roads": ["q.a"], "most": 10},
 }
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|LISTEN|NOTIFY)\s+\S")
 

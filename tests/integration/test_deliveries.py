@@ -16,7 +16,7 @@ from postfleet_operator.errors import StoreUnavailable
 from postfleet_operator.ledger import RETRY_SECONDS, Ledger
 from postfleet_operator.memory_cluster import MemoryCluster
 from postfleet_operator.stores import database
-from postfleet_operator.unserved import MOST_JOBS, NOTICE_SECONDS, Unserved
+from postfleet_operator.unserved import MOST_JOBS, NOTICE_SECONDS, Road, Unserved
 
 HOUR = 3600
 
@@ -109,6 +109,30 @@ def test_queues_that_no_pool_serves_are_counted(connection: psycopg.Connection[A
         connection.execute(add, (queue, state, count))
     assert unserved.count(connection, {"served", "other"}) == {"lost": 3, "later": 1, "many": MOST_JOBS}
     assert unserved.count(connection, {"served", "lost", "later", "many"}) == {}
+
+
+def test_mail_of_dedicated_nodes_in_queues_that_their_pools_do_not_list_is_counted(
+    connection: psycopg.Connection[Any],
+) -> None:
+    add = (
+        "INSERT INTO jobs (type, queue, state, route, tenant, batch, run_at)"
+        " SELECT 't', %s, %s, %s, 't' || mod(n, 3), 'b' || mod(n, 2), now() FROM generate_series(1, %s) AS n"
+    )
+    for queue, state, route, count in (
+        ("bulk", "available", "eu", 5), ("urgent", "available", "eu", 7), ("urgent", "available", "us", 3),
+        ("urgent", "available", "", 20), ("urgent", "scheduled", "eu", 2), ("retry", "retryable", "eu", 4),
+        ("retry", "retryable", "shared", 4), ("urgent", "executing", "eu", 1), ("over", "completed", "eu", 9),
+        ("many", "available", "us", MOST_JOBS + 5),
+    ):  # fmt: skip
+        connection.execute(add, (queue, state, route, count))
+    served = {"eu": ("bulk",), "us": ("urgent", "retry"), "idle": ()}
+    assert unserved.roads(connection, served) == {
+        Road("urgent", "eu"): 9,
+        Road("retry", "eu"): 4,
+        Road("many", "us"): MOST_JOBS,
+    }
+    assert unserved.roads(connection, {"us": ("urgent", "retry", "many")}) == {}
+    assert unserved.roads(connection, {}) == {}
 
 
 def test_of_each_such_queue_there_is_a_notice_once_an_hour() -> None:

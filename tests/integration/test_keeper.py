@@ -353,6 +353,39 @@ def test_queues_that_no_pool_serves_are_told(keeping: Keeping) -> None:
     assert keeping.unserved[-1] == {}
 
 
+def test_mail_of_a_dedicated_node_that_its_own_workers_do_not_listen_to_is_told_at_the_node(keeping: Keeping) -> None:
+    keeping.put(manifest("urgent", queues=["campaign-standard"]), node(workers=DEDICATED), node("acme-2"))
+    keeping.tick()
+    keeping.sql(
+        "INSERT INTO jobs (type, queue, route, state) VALUES ('t', 'retry', 'acme-1', 'retryable'),"
+        " ('t', 'campaign-standard', 'acme-2', 'available'), ('t', 'campaign-standard', 'acme-1', 'available')"
+    )
+    keeping.tick(10)
+    assert keeping.condition("PoolFound") == keeping.condition("Ready") == ("False", "QueueUnserved")
+    assert keeping.condition("PoolFound", "default/acme-2") == ("True", "AnyPool")
+    assert keeping.unserved[-1] == {"campaign-standard.acme-1": 1}
+    assert keeping.rows()["acme-1"][0] is False, "its other mail goes on"
+    [event] = keeping.cluster.events
+    assert (event.resource, event.reason) == ("default/acme-1", "QueueUnserved")
+    assert event.message == (
+        "JobPool email sends for it and does not list campaign-standard (1 unfinished job), so nobody sends that mail: "
+        "add it to the pool's spec.queues, or name a pool that lists it in spec.workers.poolRef"
+    )
+    keeping.put(manifest(queues=["priority-high", "retry", "campaign-standard"]))
+    keeping.tick(10)
+    assert (keeping.condition("PoolFound"), keeping.phase()) == (("True", "PoolFound"), "Active")
+    assert keeping.unserved[-1] == {}
+    assert keeping.events() == ["QueueUnserved", "NodeReady"]
+
+
+def test_a_pool_that_cannot_be_read_hides_no_other_pool_s_unserved_mail(keeping: Keeping) -> None:
+    keeping.put({**manifest("broken"), "spec": {"queues": 5}}, node(workers=DEDICATED))
+    keeping.sql("INSERT INTO jobs (type, queue, route) VALUES ('t', 'bulk', 'acme-1')")
+    keeping.tick()
+    assert keeping.condition("PoolFound") == ("False", "QueueUnserved")
+    assert keeping.unserved == []
+
+
 def test_a_secret_that_cannot_be_read_for_now_changes_nothing(
     keeping: Keeping, monkeypatch: pytest.MonkeyPatch
 ) -> None:

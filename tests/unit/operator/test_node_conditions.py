@@ -90,6 +90,14 @@ def test_a_node_that_sends_has_every_condition() -> None:
             Phase.BLOCKED, id="no pool",
         ),
         pytest.param(
+            replace(GOOD, unserved=broken(Reason.QUEUE_UNSERVED)), "PoolFound", "False", "QueueUnserved", "False",
+            Phase.BLOCKED, id="workers that do not listen to all of its mail",
+        ),
+        pytest.param(
+            replace(GOOD, unserved=broken(Reason.QUEUE_UNSERVED), credentials=broken(Reason.SECRET_MISSING)), "Ready",
+            "False", "SecretMissing", "False", Phase.BLOCKED, id="what keeps all of its mail is told first",
+        ),
+        pytest.param(
             replace(GOOD, spec=spec(workers={"poolRef": {"name": "email"}})), "PoolFound", "True", "PoolFound", "True",
             Phase.ACTIVE, id="its pool",
         ),
