@@ -60,13 +60,12 @@ def _entries(
     below: Sequence[Mapping[str, Any]], above: Sequence[Mapping[str, Any]], path: str, key: str
 ) -> list[dict[str, Any]]:
     merged = [dict(entry) for entry in below]
-    places = {entry.get(key): place for place, entry in enumerate(merged)}
+    places = [(entry.get(key), place) for place, entry in enumerate(merged)]
     for entry in above:
-        # Kubernetes refuses an entry without its key, so it may come last like any new one.
-        place = places.get(entry.get(key)) if key in entry else None
-        if place is None:
-            places[entry.get(key)] = len(merged)
+        found = next((each for each in places if key in entry and each[0] == entry[key]), None)
+        if found is None:
             merged.append(_mapping({}, entry, path))
         else:
-            merged[place] = _mapping({} if path in REPLACED else merged[place], entry, path)
+            places.remove(found)
+            merged[found[1]] = _mapping({} if path in REPLACED else merged[found[1]], entry, path)
     return merged

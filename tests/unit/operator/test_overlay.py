@@ -65,6 +65,42 @@ def container(**fields: Any) -> dict[str, Any]:
             id="ports by number",
         ),
         pytest.param(
+            container(ports=[{"containerPort": 8080}]),
+            container(
+                ports=[
+                    {"containerPort": 53, "protocol": "UDP"},
+                    {"containerPort": 53, "protocol": "TCP"},
+                    {"containerPort": 8080, "name": "health"},
+                    {"containerPort": 8080, "protocol": "UDP"},
+                ]
+            ),
+            container(
+                ports=[
+                    {"containerPort": 8080, "name": "health"},
+                    {"containerPort": 53, "protocol": "UDP"},
+                    {"containerPort": 53, "protocol": "TCP"},
+                    {"containerPort": 8080, "protocol": "UDP"},
+                ]
+            ),
+            id="one number, two ports",
+        ),
+        pytest.param(
+            pod(),
+            pod(
+                topologySpreadConstraints=[
+                    {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 5},
+                    {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1},
+                ]
+            ),
+            pod(
+                topologySpreadConstraints=[
+                    {"topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "maxSkew": 5},
+                    {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway", "maxSkew": 1},
+                ]
+            ),
+            id="one topology, two constraints",
+        ),
+        pytest.param(
             container(resources={"limits": {"cpu": 1}}),
             container(resources={"limits": {"memory": "1Gi"}}),
             container(resources={"limits": {"cpu": 1, "memory": "1Gi"}}),
