@@ -1,4 +1,4 @@
-"""examples/02-job-type, through a real relay and a real worker."""
+"""examples/05-job-type, through a real relay and a real worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from fleet import Fleet
 from postfleet_operator.manifests import load
 
-EXAMPLE = Path(__file__).parents[2] / "examples/02-job-type"
+EXAMPLE = Path(__file__).parents[2] / "examples/05-job-type"
 ENV = {"POSTFLEET_JOB_MODULES": "invoices", "PYTHONPATH": str(EXAMPLE)}
 
 
