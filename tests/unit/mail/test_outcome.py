@@ -12,7 +12,7 @@ from postfleet_workers.mail.errors import (
     ConnectionLost,
     LoginMissing,
     LoginRefused,
-    SmtpFault,
+    SetupFault,
     TlsFailed,
     Unreachable,
 )
@@ -77,12 +77,31 @@ def test_a_login_that_is_not_there_yet_is_waited_for_without_an_attempt() -> Non
 
 
 @pytest.mark.parametrize(
-    "fault", [TlsFailed(Phase.STARTTLS, "x"), LoginRefused(Phase.AUTH, "x", Reply(535, "5.7.8", "no"))], ids=repr
+    ("fault", "kind"),
+    [
+        pytest.param(TlsFailed(Phase.STARTTLS, "x"), "tls_failed", id="tls"),
+        pytest.param(LoginRefused(Phase.AUTH, "x", Reply(535, "5.7.8", "no")), "login_refused", id="login"),
+    ],
 )
-def test_our_own_faults_use_up_attempts(fault: SmtpFault) -> None:
-    outcome = outcome_of_fault(fault, "n1", OLD, SCHEDULE)
-    assert isinstance(outcome, Transient)
-    assert outcome.error.startswith(f"{fault.phase}: ")
+def test_our_own_faults_are_waited_for_without_an_attempt_or_a_deferral(fault: SetupFault, kind: str) -> None:
+    """However old the mail is: the schedule is for what the receiver puts off."""
+    waits = []
+    for times in range(1, 6):
+        fault.times = times
+        outcome = outcome_of_fault(fault, "n1", OLD, SCHEDULE)
+        assert isinstance(outcome, Snooze)
+        assert (outcome.kind, outcome.reason, outcome.to_retry_queue) == (kind, f"{fault.phase}: x", False)
+        assert status(outcome) is Status.FAILED
+        assert outcome.record.scope == "source"
+        waits.append(outcome.seconds)
+    assert waits == [5, 10, 20, 30, 30]
+
+
+def test_what_a_node_was_not_asked_is_no_try_of_the_mail() -> None:
+    fault = LoginRefused(Phase.AUTH, "x")
+    fault.remembered = True
+    outcome = outcome_of_fault(fault, "n1", NEW, SCHEDULE)
+    assert outcome == Snooze(5.0, "auth: x", kind="login_refused")
 
 
 def test_what_is_deferred_for_too_long_bounces_with_the_last_words() -> None:
@@ -146,6 +165,7 @@ OURS = Transient("535", MailRecord("n1", "auth", Status.FAILED, "535"))
         (State.COMPLETED, Done(), None),
         (State.SCHEDULED, DEFER, Status.DEFERRED),
         (State.SCHEDULED, Snooze(5, "Redis is away"), None),
+        (State.SCHEDULED, Snooze(5, "535", OURS.record), None),
         (State.RETRYABLE, OURS, Status.DEFERRED),
         (State.RETRYABLE, Transient("raised"), Status.DEFERRED),
         (State.DISCARDED, OURS, Status.FAILED),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 from sqlalchemy import Engine
@@ -17,7 +17,7 @@ from sqlalchemy import Engine
 from postfleet_workers.errors import InputError, PermanentError, PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Run, Snooze, Transient
 from postfleet_workers.mail.directory import Directory
-from postfleet_workers.mail.errors import ConnectionLost, SmtpFault
+from postfleet_workers.mail.errors import ConnectionLost, SetupFault, SmtpFault
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outcome import OVER, History, Schedule, failed, outcome_of_fault, outcome_of_reply
 from postfleet_workers.mail.parcels import Mail, Parcel, Press, load
@@ -127,23 +127,28 @@ class Delivery:
         try:
             return self._send(job, parcel, node, mail, remaining)
         except SmtpFault as fault:
+            outcome = outcome_of_fault(fault, name, self._history(parcel), self._deps.schedule)
             if not isinstance(fault, ConnectionLost):
-                log.warning("smtp_session_failed", node=name, phase=str(fault.phase), error=str(fault))
-                self._broken[name] = Snooze(
-                    min(AFTER_FAULT_SECONDS, self._deps.schedule.base_seconds),
-                    f"node {name}: {fault}",
-                    kind="node_unreachable",
-                )
-            return outcome_of_fault(fault, name, self._history(parcel), self._deps.schedule)
+                self._broken[name] = self._rest(name, fault, outcome)
+            return outcome
         except PipeUnavailable as error:
             self._broken[name] = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}", kind="redis_away")
             return self._broken[name]
+
+    def _rest(self, node: str, fault: SmtpFault, outcome: Outcome) -> Outcome:
+        """What the bundle's other mails of the node wait for, after its session could not be opened."""
+        if not (isinstance(fault, SetupFault) and fault.remembered):
+            log.warning("smtp_session_failed", node=node, phase=str(fault.phase), error=str(fault))
+        if isinstance(fault, SetupFault) and isinstance(outcome, Snooze):
+            return replace(outcome, record=None)
+        wait = min(AFTER_FAULT_SECONDS, self._deps.schedule.base_seconds)
+        return Snooze(wait, f"node {node}: {fault}", kind="node_unreachable")
 
     def _send(self, job: Job, parcel: Parcel, node: NodeSpec, mail: Mail, remaining: int) -> Outcome:
         """Session, admission, transaction. Admission comes last, so that no permit is spent on a failed connection."""
         held = self._session(node)
         if held is None:
-            self._broken[node.name] = HandBack(f"all {node.max_connections} sessions of node {node.name} are taken")
+            self._broken[node.name] = HandBack(f"no session of node {node.name} came free, of {node.max_connections}")
             return self._broken[node.name]
         if bound := self._permit(parcel.limits, remaining):
             return HandBack(f"held by {bound}")

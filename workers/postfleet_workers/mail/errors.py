@@ -8,10 +8,11 @@ PermanentError
 TransientError
  └── SmtpFault             no reply to act on; `phase` tells how far it got
       ├── Unreachable          no connection: refused, unresolvable, timed out
-      ├── TlsFailed            no trustworthy TLS where it is required
-      ├── LoginRefused         the server refuses our credentials, or they must not be sent
-      ├── LoginMissing         our credentials are not there, or not yet
-      └── ConnectionLost       closed or silent; after Phase.DOT nobody knows whether it was accepted
+      ├── ConnectionLost       closed or silent; after Phase.DOT nobody knows whether it was accepted
+      └── SetupFault           ours to mend, and no mail's fault
+           ├── TlsFailed       no trustworthy TLS where it is required
+           ├── LoginRefused    the server refuses our credentials, or they must not be sent
+           └── LoginMissing    our credentials are not there, or not yet
 """
 
 from __future__ import annotations
@@ -50,17 +51,31 @@ class Unreachable(SmtpFault):
     """No connection, or the server turned us away before any mail."""
 
 
-class TlsFailed(SmtpFault):
+class ConnectionLost(SmtpFault):
+    """The server closed the connection or stayed silent for too long."""
+
+
+class SetupFault(SmtpFault):
+    """Ours to mend: mail waits for it, without an attempt.
+
+    Attributes:
+        times: refusals in a row that this process has met, this one included.
+        pause_seconds: how long this process leaves the node alone now.
+        remembered: the server was not asked: it refused a moment ago.
+    """
+
+    times: int = 1
+    pause_seconds: float = 0.0
+    remembered: bool = False
+
+
+class TlsFailed(SetupFault):
     """No trustworthy TLS where it is required."""
 
 
-class LoginRefused(SmtpFault):
+class LoginRefused(SetupFault):
     """The server refuses the credentials, or they must not be sent over this connection."""
 
 
-class LoginMissing(SmtpFault):
+class LoginMissing(SetupFault):
     """Our credentials are not there, or not yet: a kubelet takes up to two minutes to bring them."""
-
-
-class ConnectionLost(SmtpFault):
-    """The server closed the connection or stayed silent for too long."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from postfleet_workers import backoff
 from postfleet_workers.jobs import Done, Outcome, Permanent, Snooze, Trace, Transient
 from postfleet_workers.mail.classify import (
     Bounced,
@@ -21,10 +22,13 @@ from postfleet_workers.mail.classify import (
     scope_of,
 )
 from postfleet_workers.mail.deferral import next_wait_seconds
-from postfleet_workers.mail.errors import ConnectionLost, LoginMissing, LoginRefused, SmtpFault, TlsFailed
+from postfleet_workers.mail.errors import ConnectionLost, LoginMissing, LoginRefused, SetupFault, SmtpFault, TlsFailed
 from postfleet_workers.mail.reply import Phase, Reply, from_detail
 
+# Mail looks often whether the login has changed; the node is asked seldom, see `refusals`.
 LOGIN_SECONDS = 5.0
+REFUSED_SECONDS = 10.0
+LONGEST_REFUSED_SECONDS = 60.0
 
 
 class Status(StrEnum):
@@ -94,9 +98,8 @@ def outcome_of_reply(reply: Reply, phase: Phase, node: str, history: History, sc
 def outcome_of_fault(fault: SmtpFault, node: str, history: History, schedule: Schedule) -> Outcome:
     """The outcome of a session that failed.
 
-    A login that is not there is waited for, without an attempt. A connection lost after the final dot leaves the mail
-    unknown; everything else is safe to try again. TLS and login failures are ours to mend and use up attempts, the rest
-    goes by the deferral schedule.
+    TLS and logins are ours to mend: mail waits for them, without an attempt and without a deferral. A connection lost
+    after the final dot leaves the mail unknown; everything else is safe to try again, by the deferral schedule.
     """
     reply = fault.reply
     match fault:
@@ -104,14 +107,20 @@ def outcome_of_fault(fault: SmtpFault, node: str, history: History, schedule: Sc
             return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, f"no reply to the final dot: {fault}"))
         case LoginMissing():
             return Snooze(LOGIN_SECONDS, str(fault), kind="login_missing")
-        case TlsFailed() | LoginRefused():
-            return Transient(
-                f"{fault.phase}: {fault}",
-                _record(node, fault.phase, Status.FAILED, reply, str(fault), Scope.SOURCE),
-            )
+        case LoginRefused():
+            return _refused(fault, node, history, "login_refused")
+        case TlsFailed():
+            return _refused(fault, node, history, "tls_failed")
         case _:
             scope = Scope.DESTINATION if reply is None else scope_of(reply, fault.phase)
             return _deferred(scope, fault.phase, node, reply, str(fault), history, schedule)
+
+
+def _refused(fault: SetupFault, node: str, history: History, kind: str) -> Snooze:
+    """The mail stays what it is; that the server was asked goes on record, where the node's condition reads it."""
+    wait = backoff.exponential(fault.times, REFUSED_SECONDS, history.jitter, LONGEST_REFUSED_SECONDS)
+    record = _record(node, fault.phase, Status.FAILED, fault.reply, str(fault), Scope.SOURCE)
+    return Snooze(wait, f"{fault.phase}: {fault}", None if fault.remembered else record, kind=kind)
 
 
 def outcome_of_trace(trace: Trace, node: str, history: History, schedule: Schedule) -> Outcome | None:

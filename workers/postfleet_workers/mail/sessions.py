@@ -10,6 +10,7 @@ closed, and the lease of a connection that ended is spared for its successor. Ne
 
 from __future__ import annotations
 
+import random
 import threading
 import uuid
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ import structlog
 from postfleet_workers.errors import PipeUnavailable
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.node import NodeSpec
+from postfleet_workers.mail.refusals import Refusals
 from postfleet_workers.mail.smtp import SmtpSession
 from postfleet_workers.throttling.sessions import SessionLeases
 
@@ -57,6 +59,7 @@ class Sessions:
         credentials: logins of the nodes.
         monotonic: a monotonic clock, in seconds.
         idle_seconds: an idle session is closed after this long.
+        jitter: uniform in [0, 1).
     """
 
     def __init__(
@@ -67,12 +70,14 @@ class Sessions:
         *,
         monotonic: Callable[[], float],
         idle_seconds: float = IDLE_SECONDS,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
         self._leases = leases
         self._connect = connect
         self._credentials = credentials
         self._monotonic = monotonic
         self._idle_seconds = idle_seconds
+        self._refusals = Refusals(monotonic, jitter)
         self._changed = threading.Condition()
         self._idle: dict[str, list[Held]] = {}
         self._leased: dict[str, str] = {}  # session id -> node, also while it is being opened
@@ -86,13 +91,13 @@ class Sessions:
         """An open session of the node, idle or new; None if none came free in time.
 
         Raises:
-            SmtpFault: a new one could not be opened.
+            SmtpFault: a new one could not be opened, or the node refused us a moment ago (`refusals`).
             PipeUnavailable: Redis does not answer.
         """
         login = self._credentials.of(node.name) if node.login else None
         deadline = self._monotonic() + wait_seconds
         while True:
-            if (held := self._reuse(node, login)) or (held := self._open(node, login)):
+            if (held := self._reuse(node, login)) or (held := self._try_open(node, login)):
                 return held
             left = deadline - self._monotonic()
             if left <= 0 or self._closing.is_set():
@@ -165,6 +170,17 @@ class Sessions:
             with self._changed:
                 self._busy.pop(held.id, None)
             self._replace(held)
+
+    def _try_open(self, node: NodeSpec, login: Login | None) -> Held | None:
+        told = True
+        try:
+            held = self._refusals.attempt(node, login, lambda: self._open(node, login))
+            told = held is not None
+            return held
+        finally:
+            if told:  # by the server; whoever waited to see whether the login works need not wait on
+                with self._changed:
+                    self._changed.notify_all()
 
     def _open(self, node: NodeSpec, login: Login | None) -> Held | None:
         session_id = self._lease(node)
