@@ -56,12 +56,17 @@ def _value(below: Any, above: Any, path: str) -> Any:
     return above
 
 
-def _entries(
-    below: Sequence[Mapping[str, Any]], above: Sequence[Mapping[str, Any]], path: str, key: str
-) -> list[dict[str, Any]]:
-    merged = [dict(entry) for entry in below]
+def _entries(below: Sequence[Mapping[str, Any]], above: Sequence[Any], path: str, key: str) -> list[Any]:
+    """`below` with `above` over it: an entry takes at most one namesake, since a key may be only part of a name.
+
+    53/UDP and 53/TCP are two ports. What is no entry of this kind stays as it is: Kubernetes says best what is wrong.
+    """
+    merged: list[Any] = [dict(entry) for entry in below]
     places = [(entry.get(key), place) for place, entry in enumerate(merged)]
     for entry in above:
+        if not isinstance(entry, Mapping):
+            merged.append(entry)
+            continue
         found = next((each for each in places if key in entry and each[0] == entry[key]), None)
         if found is None:
             merged.append(_mapping({}, entry, path))

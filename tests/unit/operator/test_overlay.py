@@ -184,3 +184,21 @@ def test_every_list_with_a_key_merges_by_it(path: str, key: str) -> None:
     assert overlay(nested({key: "a"}, {key: "b"}), nested({key: "b", "more": 1}, {key: "c"})) == nested(
         {key: "a"}, {key: "b", "more": 1}, {key: "c"}
     )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        pytest.param("regcred", id="a word"),
+        pytest.param("containerPort", id="the key's own name"),
+        pytest.param(8080, id="a number"),
+        pytest.param(None, id="nothing"),
+        pytest.param([{"containerPort": 8080}], id="a list"),
+        pytest.param({"containerPort": [8080]}, id="a key that is a list"),
+        pytest.param({"containerPort": {"a": 1}}, id="a key that is a mapping"),
+        pytest.param({"name": "health"}, id="no key"),
+    ],
+)
+def test_an_entry_of_another_shape_is_left_for_the_api_server_to_refuse(entry: object) -> None:
+    below, above = container(ports=[{"containerPort": 8080}]), container(ports=[entry])
+    assert overlay(below, above) == container(ports=[{"containerPort": 8080}, entry])
