@@ -42,7 +42,7 @@ def first_state(
     return State(
         recommendations=(Recommendation(now, replicas, replicas),),
         throughput=pace,
-        startups=startup.Startups(handed_down=startup_seconds),
+        startups=startup.Startups(started=None, handed_down=startup_seconds),
     )
 
 

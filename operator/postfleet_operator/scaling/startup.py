@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from postfleet_operator.scaling.values import PodTimes
@@ -22,12 +22,13 @@ class Startups:
 
     Attributes:
         seen: the seconds that the last ones took, the newest last.
-        counted: the present pods that are among them or were; one that turns Ready again has not started again.
+        started: the present pods that have nothing more to teach: they were Ready once, and one that turns Ready again
+            has not started again; or they were there before the first look, and may have been. None before that look.
         handed_down: what the status remembered.
     """
 
     seen: tuple[float, ...] = ()
-    counted: frozenset[str] = frozenset()
+    started: frozenset[str] | None = frozenset()
     handed_down: float | None = None
 
     @property
@@ -50,14 +51,17 @@ class Startups:
         return max(LATE_FACTOR * self.seconds, LATE_FLOOR_SECONDS)
 
 
-def learn(known: Startups, pods: Iterable[PodTimes]) -> Startups:
+def learn(known: Startups, pods: Collection[PodTimes]) -> Startups:
     """Take in the pods that have become Ready since."""
+    present = frozenset(pod.name for pod in pods)
+    if known.started is None:
+        return replace(known, started=present)
     ready = sorted(((pod.ready_at, pod) for pod in pods if pod.ready_at is not None), key=lambda entry: entry[0])
-    fresh = [max(at - pod.created_at, 0.0) for at, pod in ready if pod.name not in known.counted]
-    counted = frozenset(pod.name for _, pod in ready)
-    if not fresh and counted == known.counted:
+    fresh = [max(at - pod.created_at, 0.0) for at, pod in ready if pod.name not in known.started]
+    started = (known.started | {pod.name for _, pod in ready}) & present
+    if not fresh and started == known.started:
         return known
-    return replace(known, seen=(*known.seen, *fresh)[-KEPT:], counted=counted)
+    return replace(known, seen=(*known.seen, *fresh)[-KEPT:], started=started)
 
 
 def stuck(known: Startups, pods: Iterable[PodTimes], now: float) -> tuple[PodTimes, ...]:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from postfleet_operator.progress import Beat, differences
 from postfleet_operator.scaling import startup, throughput
+from postfleet_operator.scaling.decide import first_state
 from postfleet_operator.scaling.startup import GUESS_SECONDS, Startups
 from postfleet_operator.scaling.throughput import ENOUGH, Throughput
 from postfleet_operator.scaling.values import PodTimes, Work
@@ -93,6 +94,23 @@ def test_a_pod_that_turns_ready_again_has_not_started_again() -> None:
     assert known.seconds == 3.0
     # Gone and unknown again, a name may be born anew.
     assert startup.learn(startup.learn(known, []), [PodTimes("a", 1000.0, 1007.0)]).seconds == 7.0
+
+
+def test_nor_has_one_that_was_seen_not_ready_in_between() -> None:
+    known = Startups()
+    for ready_at in (None, 103.0, None, None, 7300.0):
+        known = startup.learn(known, [PodTimes("a", 100.0, ready_at)])
+    assert known.seen == (3.0,)
+
+
+@pytest.mark.parametrize("ready_at", [None, 7300.0])
+def test_a_pod_that_was_there_before_the_first_look_teaches_nothing(ready_at: float | None) -> None:
+    known = first_state(1, 7290.0, startup_seconds=12.0).startups
+    known = startup.learn(known, [PodTimes("a", 100.0, ready_at)])
+    known = startup.learn(known, [PodTimes("a", 100.0, 7300.0)])
+    assert known.seconds == 12.0, "it may have been Ready before"
+    known = startup.learn(known, [PodTimes("a", 100.0, 7300.0), PodTimes("b", 7300.0, 7304.0)])
+    assert known.seen == (4.0,)
 
 
 def beat(completed: int, busy_seconds: float, seconds: float, *, age: float = 1000.0, **fields: int) -> Beat:
