@@ -7,6 +7,7 @@ from sqlalchemy import Engine
 from fleet import Fleet
 from postfleet_workers.enqueue import enqueue, enqueue_many
 from postfleet_workers.jobs import NewJob
+from postfleet_workers.worker import pace
 
 
 def test_every_job_runs_once(fleet: Fleet, engine: Engine, redis_client) -> None:
@@ -35,6 +36,21 @@ def test_a_snooze_uses_no_attempt(fleet: Fleet, engine: Engine) -> None:
         enqueue(connection, NewJob("probe", "probe", {"do": "snooze", "seconds": 0.3}, max_attempts=1))
     assert fleet.settled() == {"completed": 1}
     assert fleet.rows("SELECT attempt, snoozes FROM jobs")[0] == (1, 1)
+
+
+def test_what_is_snoozed_does_not_make_a_worker_look_fast(fleet: Fleet, engine: Engine, redis_client) -> None:
+    fleet.relay()
+    fleet.worker("probe", threads=1)
+    later = [NewJob("probe", "probe", {"do": "snooze", "seconds": 3600}) for _ in range(40)]
+    with engine.begin() as connection:
+        enqueue_many(connection, later)
+    fleet.until(lambda: fleet.states() == {"scheduled": 40}, "all put off")
+    with engine.begin() as connection:
+        enqueue_many(connection, [NewJob("probe", "probe", {"do": "sleep", "seconds": 0.2}) for _ in range(3)])
+    fleet.until(lambda: fleet.states() == {"scheduled": 40, "completed": 3}, "the others done")
+    fleet.until(lambda: fleet.rows("SELECT 1 FROM workers WHERE completed > 0 AND busy_seconds > 0.6"), "a heartbeat")
+    assert fleet.rows("SELECT completed FROM workers") == [(3,)]
+    assert float(redis_client.hget(pace.KEY, "probe|")) >= 0.2
 
 
 def test_an_outcome_that_cannot_be_written_keeps_no_other(fleet: Fleet, engine: Engine) -> None:

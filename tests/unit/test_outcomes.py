@@ -32,6 +32,7 @@ from postfleet_workers.outcomes import (
     last_word,
     move,
     printable,
+    put_back,
     recover,
 )
 from postfleet_workers.states import FINAL, MOVES, State
@@ -260,3 +261,17 @@ def settle(connection: object, settled: object) -> None:
 )
 def test_what_the_journal_notes_when_a_job_ends(job_type: JobType, outcome: Outcome, word: str | None) -> None:
     assert last_word(job_type, outcome) == word
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Done(), False),
+        (Transient("not this time"), False),
+        (Permanent("never"), False),
+        (Snooze(5, "later"), True),
+        (HandBack("stopping"), True),
+    ],
+)
+def test_a_job_was_put_back_when_nothing_came_of_it(outcome: Outcome, expected: bool) -> None:
+    assert put_back(outcome) is expected

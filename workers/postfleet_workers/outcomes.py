@@ -100,6 +100,11 @@ def recover(job: Job, job_type: JobType | None, trace: Trace, reason: str) -> Ou
     return outcome if outcome is not None else Rescued(struck=trace.phase == "begun", reason=reason)
 
 
+def put_back(outcome: Outcome) -> bool:
+    """Whether the job was not done, nor failed: it says nothing about how long such jobs take."""
+    return isinstance(outcome, HandBack | Snooze)
+
+
 def last_word(job_type: JobType, outcome: Outcome) -> str | None:
     """What the journal notes when a job has ended, for `recover`; None for a type that notes its own replies.
 

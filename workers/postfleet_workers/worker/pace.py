@@ -8,7 +8,8 @@ from typing import Any
 import redis
 
 from postfleet_workers import clock
-from postfleet_workers.jobs import HandBack, Job, Outcome
+from postfleet_workers.jobs import Job, Outcome
+from postfleet_workers.outcomes import put_back
 from postfleet_workers.pipe import pipe_errors
 
 KEY = "postfleet:pace"
@@ -27,8 +28,8 @@ class Paces:
         self._reported = float("-inf")
 
     def note(self, job: Job, seconds: float, outcome: Outcome) -> None:
-        """A job took so long; one that was handed back says nothing."""
-        if isinstance(outcome, HandBack):
+        """A job took so long; one that was put back says nothing."""
+        if put_back(outcome):
             return
         field = f"{job.type}|{job.route}"
         with self._lock:

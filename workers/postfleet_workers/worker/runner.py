@@ -28,7 +28,7 @@ from postfleet_workers.metrics.worker import Ran, WorkerMetrics
 from postfleet_workers.store.session import transaction
 from postfleet_workers.worker.bundle import Bundle
 from postfleet_workers.worker.lease import Lease
-from postfleet_workers.worker.load import LoadMeter
+from postfleet_workers.worker.load import LoadMeter, Stint
 from postfleet_workers.worker.pace import Paces
 
 log = structlog.get_logger(__name__)
@@ -85,8 +85,8 @@ class Runner:
         if bundle is None:
             return
         try:
-            with self._meter.busy():
-                self._perform(bundle)
+            with self._meter.busy() as stint:
+                self._perform(bundle, stint)
         except Exception:
             # Ours, not the job's: without this the rows would stay `executing` until they count as stalled.
             log.exception("bundle_failed", claim=bundle.claim)
@@ -152,10 +152,10 @@ class Runner:
     def _halted(self) -> bool:
         return self.stopping.is_set() or not self._lease.holds()
 
-    def _perform(self, bundle: Bundle) -> None:
+    def _perform(self, bundle: Bundle, stint: Stint) -> None:
         if self._open(bundle):
             with self._metrics.timing(bundle.job_type.name) as ran:
-                self._perform_all(bundle, ran)
+                self._perform_all(bundle, ran, stint)
         self._hand_back(bundle, bundle.unbegun(), "not begun")
         self._write(bundle)
         if not bundle.lost:
@@ -168,7 +168,7 @@ class Runner:
             log.warning("journal_not_opened", claim=bundle.claim, error=str(error))
             return False
 
-    def _perform_all(self, bundle: Bundle, ran: Ran) -> None:
+    def _perform_all(self, bundle: Bundle, ran: Ran, stint: Stint) -> None:
         """Perform the jobs in order; returns when all are done, or when no further one may begin."""
         rest = bundle.unbegun()
         flushed = clock.monotonic()
@@ -193,6 +193,7 @@ class Runner:
                 first = False
                 rest.pop(0)
                 seconds = clock.monotonic() - begun
+                stint.note(outcome, seconds)
                 self._paces.note(job, seconds, outcome)
                 ran(job, started_at, seconds, outcome)
                 self._note(bundle, job, outcome, started_at)
@@ -272,7 +273,7 @@ class Runner:
             bundle.forget(one.job.id)
             if not one.accepted:
                 log.warning("outcome_fenced_out", job_id=one.job.id, claim=bundle.claim)
-        self._meter.settled(len(settled))
+        self._meter.settled(one.outcome for one in settled)
         self._metrics.settled(settled)
 
     def _give_up(self, bundle: Bundle) -> None:
