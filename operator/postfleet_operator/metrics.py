@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
@@ -41,6 +41,7 @@ class _Look:
     late: bool
     undersized: bool
     shadow: Decision | None
+    targets: Mapping[str, int] = field(default_factory=dict)
 
 
 class Metrics:
@@ -62,7 +63,9 @@ class Metrics:
             return Counter(name, text, labels, unit=unit, registry=registry)
 
         self._replicas = gauge(
-            "jobpool_replicas", "Workers that should be (desired) and that are Ready.", (*SET, "kind")
+            "jobpool_replicas",
+            "Workers that are wanted (desired), Ready (ready), and on their way (starting).",
+            (*SET, "kind"),
         )
         self._bounds = gauge(
             "jobpool_replicas_bound", "minReplicas (min) and maxReplicas (max) of the pool.", (*SET, "bound")
@@ -73,6 +76,12 @@ class Metrics:
         self._jobs = gauge("jobpool_jobs", "Jobs of the pool's queues, by where they are.", (*SET, "state"))
         self._oldest = gauge(
             "jobpool_oldest_seconds", "Wait of the oldest due job that no limit holds.", SET, unit="seconds"
+        )
+        self._targets = gauge(
+            "jobpool_latency_target_seconds",
+            "How long a job may wait, in pools with a latency target.",
+            (*SET, "queue"),
+            unit="seconds",
         )
         self._healthy = gauge("jobpool_signal_healthy", "1 when the backlog is read from a fresh record, else 0.", SET)
         self._bottleneck = gauge(
@@ -146,6 +155,8 @@ class Metrics:
                 self._forget_shadow(labels)
             if shadow is not None:
                 self._recommended.labels(*labels, "shadow").set(shadow.replicas)
+            targets = _targets(workers)
+            self._tell_targets(labels, {} if before is None else before.targets, targets)
             self._labels[workers.key] = labels
             self._looks[workers.key] = _Look(
                 decision.time,
@@ -153,6 +164,7 @@ class Metrics:
                 _late(workers, sample),
                 _undersized(decision),
                 None if shadow is None else shadow.decision,
+                targets,
             )
 
     def forget(self, key: str) -> None:
@@ -163,8 +175,8 @@ class Metrics:
             del self._looks[key]
             labels = dict(zip(SET, self._labels.pop(key), strict=True))
             for metric in (
-                self._replicas, self._bounds, self._backlog, self._jobs, self._oldest, self._healthy, self._bottleneck,
-                self._throughput, self._startup, self._decisions, self._changes, self._recommended,
+                self._replicas, self._bounds, self._backlog, self._jobs, self._oldest, self._targets, self._healthy,
+                self._bottleneck, self._throughput, self._startup, self._decisions, self._changes, self._recommended,
                 self._replica_seconds, self._undersized, self._late,
             ):  # fmt: skip
                 metric.remove_by_labels(labels)
@@ -248,6 +260,7 @@ class Metrics:
         policy = workers.spec.autoscaling
         self._replicas.labels(*labels, "desired").set(decision.after)
         self._replicas.labels(*labels, "ready").set(sample.ready)
+        self._replicas.labels(*labels, "starting").set(sample.starting)
         self._bounds.labels(*labels, "min").set(policy.min_replicas)
         self._bounds.labels(*labels, "max").set(policy.max_replicas)
         self._recommended.labels(*labels, "live").set(decision.after)
@@ -255,6 +268,12 @@ class Metrics:
         by = decision.after - decision.before if workers.spec.mode in ACTING else 0
         self._changes.labels(*labels, "up").inc(by > 0)
         self._changes.labels(*labels, "down").inc(by < 0)
+
+    def _tell_targets(self, labels: Labels, before: Mapping[str, int], targets: Mapping[str, int]) -> None:
+        for queue in before.keys() - targets.keys():
+            self._targets.remove(*labels, queue)
+        for queue, seconds in targets.items():
+            self._targets.labels(*labels, queue).set(seconds)
 
     def _tell_time(self, labels: Labels, before: _Look | None, now: float) -> None:
         """Count the time since the last look as that look was."""
@@ -281,6 +300,13 @@ def _late(workers: WorkerSet, sample: Sample) -> bool:
         queue.waiting > 0 and (latency := target.latency_for(queue.name)) is not None and queue.oldest_seconds > latency
         for queue in sample.signal.queues
     )
+
+
+def _targets(workers: WorkerSet) -> dict[str, int]:
+    """How long a job may wait, by queue as the relay calls it; only those that the set scales on."""
+    target = workers.spec.autoscaling.target
+    found = {workers.physical(queue): target.latency_for(queue) for queue in workers.own_queues}
+    return {queue: seconds for queue, seconds in found.items() if seconds is not None}
 
 
 def _undersized(decision: Decision) -> bool:
