@@ -7,7 +7,8 @@ UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/\1/p;}' uv.lock)
 SOURCES := operator workers local tests docs benchmarks
 
-.PHONY: help setup demo test test-unit test-cluster test-deps bench-scaling bench-operator lint fmt ci clean
+.PHONY: help setup demo test test-unit test-cluster test-deps bench-scaling bench-operator lint fmt \
+  docs docs-serve ci clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -53,8 +54,14 @@ fmt: setup ## Format the code.
 	$(BIN)/ruff check --fix --quiet $(SOURCES) || true
 	$(BIN)/ruff format --quiet $(SOURCES)
 
+docs: setup ## Build the site of docs/ into site/; a link that leads nowhere fails it.
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: setup ## Show that site while you write, on http://127.0.0.1:8000.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
+
 ci: ## Run the gate that CI runs.
 	bash .ci/run
 
 clean: ## Remove .venv and caches.
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist site
