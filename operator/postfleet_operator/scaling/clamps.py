@@ -73,7 +73,7 @@ def unmeasured(replicas: int, look: Look) -> Clamp | None:
         return None
     waiting = look.state.startups.seconds
     grown = look.state.grown_at
-    if current and (look.sample.starting or (grown is not None and look.now < grown + waiting)):
+    if current and (_coming(look) or (grown is not None and look.now < grown + waiting)):
         until = None if grown is None else max(grown + waiting, look.now)
         why = "what one worker does is not measured yet, and the last ones have only just been asked for"
         return _clamp(DecisionReason.UNMEASURED, replicas, current, why, until)
@@ -84,7 +84,8 @@ def unmeasured(replicas: int, look: Look) -> Clamp | None:
 def starting(replicas: int, look: Look) -> Clamp | None:
     """Workers that are starting count: what has piled up since they were asked for is theirs to clear."""
     sample, grown, signal = look.sample, look.state.grown_at, look.sample.signal
-    if not sample.starting or grown is None or replicas <= sample.replicas:
+    coming = _coming(look)
+    if not coming or grown is None or replicas <= sample.replicas:
         return None
     if look.spec.autoscaling.target.latency_seconds is None or not look.state.throughput.known:
         return None
@@ -97,8 +98,14 @@ def starting(replicas: int, look: Look) -> Clamp | None:
         replace(signal, queues=as_of_then), look.spec, look.state.throughput, look.state.startups.seconds
     )
     needed = before.replicas if before.replicas is not None else replicas
-    why = f"{sample.starting} workers asked for {age:.0f} s ago are starting and will clear what piled up since"
+    why = f"{coming} workers asked for {age:.0f} s ago are starting and will clear what piled up since"
     return _clamp(DecisionReason.STARTING, replicas, min(replicas, max(needed, sample.replicas)), why)
+
+
+def _coming(look: Look) -> int:
+    """Workers that are merely starting; one that is overdue or lost clears nothing."""
+    overdue = startup.overdue(look.state.startups, look.sample.pods, look.now)
+    return max(look.sample.starting - len(overdue), 0)
 
 
 def _earlier(queue: QueueLoad, share: float, age: float) -> QueueLoad:
@@ -106,17 +113,21 @@ def _earlier(queue: QueueLoad, share: float, age: float) -> QueueLoad:
 
 
 def unschedulable(replicas: int, look: Look) -> Clamp | None:
-    """No more workers while the cluster has no place for those that were asked for."""
-    stuck = startup.stuck(look.state.startups, look.sample.pods, look.now)
-    if not stuck or replicas <= look.sample.replicas:
+    """No more workers while the cluster has no place for those that were asked for.
+
+    Where some do not start, others may be tried, but never more than have started: so one bad machine keeps nobody
+    from growing, and a bad image fills no cluster.
+    """
+    startups, current = look.state.startups, look.sample.replicas
+    stuck = startup.stuck(startups, look.sample.pods, look.now)
+    if not stuck or replicas <= current:
         return None
-    homeless = sum(pod.unschedulable for pod in stuck)
-    why = (
-        f"{homeless} workers cannot be scheduled: the cluster has no place for them"
-        if homeless
-        else f"{len(stuck)} workers are not Ready after {look.state.startups.late_seconds:.0f} s"
-    )
-    return _clamp(DecisionReason.UNSCHEDULABLE, replicas, look.sample.replicas, why)
+    if homeless := sum(pod.unschedulable for pod in stuck):
+        why = f"{homeless} workers cannot be scheduled: the cluster has no place for them"
+        return _clamp(DecisionReason.UNSCHEDULABLE, replicas, current, why)
+    seconds, started = startups.late_seconds, len(startups.started or ())
+    why = f"{len(stuck)} workers were never Ready in {seconds:.0f} s: at most twice as many as the {started} that were"
+    return _clamp(DecisionReason.UNSCHEDULABLE, replicas, min(replicas, max(current, 2 * started)), why)
 
 
 def due_soon(replicas: int, look: Look) -> Clamp | None:

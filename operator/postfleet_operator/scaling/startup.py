@@ -64,8 +64,14 @@ def learn(known: Startups, pods: Collection[PodTimes]) -> Startups:
     return replace(known, seen=(*known.seen, *fresh)[-KEPT:], started=started)
 
 
-def stuck(known: Startups, pods: Iterable[PodTimes], now: float) -> tuple[PodTimes, ...]:
-    """The pods that the cluster has no place for, or that take far longer than they should."""
+def overdue(known: Startups, pods: Iterable[PodTimes], now: float) -> tuple[PodTimes, ...]:
+    """The pods that are not merely starting: the cluster has no place for them, they take too long, or were lost."""
     return tuple(
         pod for pod in pods if pod.ready_at is None and (pod.unschedulable or now - pod.created_at > known.late_seconds)
     )
+
+
+def stuck(known: Startups, pods: Iterable[PodTimes], now: float) -> tuple[PodTimes, ...]:
+    """Those of them that another one might share the fate of: what was Ready once shows that its like can start."""
+    started = known.started or frozenset()
+    return tuple(pod for pod in overdue(known, pods, now) if pod.unschedulable or pod.name not in started)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -106,22 +107,64 @@ def test_starting(signal: Signal, ready: int, grown_at: float | None, number: in
     assert after(clamps.starting(number, view(sample(signal, 10, ready), latency_spec(), state))) == expected
 
 
+FIRST, SECOND = PodTimes("a", 900.0, 902.0), PodTimes("e", 900.0, 902.0)
+LOST = PodTimes("f", 900.0)
 HOMELESS = PodTimes("b", 990.0, None, unschedulable=True)
-LATE = PodTimes("c", 930.0)
+LATE, LATE_TOO = PodTimes("c", 930.0), PodTimes("g", 930.0)
+STARTED = Startups(started=frozenset({"a", "e", "f"}))
+
+
+def crew(*pods: PodTimes, grown_at: float | None = None) -> tuple[Sample, State]:
+    """Workers of which a, e and f have been Ready, and what was learned from them."""
+    ready = sum(pod.ready_at is not None for pod in pods)
+    started = frozenset(pod.name for pod in pods) & {"a", "e", "f"}
+    seen = Sample(load(500), len(pods), ready, len(pods) - ready, pods)
+    return seen, measured(startups=Startups(started=started), grown_at=grown_at)
 
 
 @pytest.mark.parametrize(
     ("pods", "number", "expected"),
     [
-        pytest.param((PodTimes("a", 900.0, 902.0), HOMELESS), 5, 2, id="no place for one"),
-        pytest.param((PodTimes("a", 900.0, 902.0), LATE), 5, 2, id="one is not Ready after more than a minute"),
-        pytest.param((PodTimes("a", 900.0, 902.0), PodTimes("d", 941.0)), 5, None, id="one is merely starting"),
+        pytest.param((FIRST, HOMELESS), 5, 2, id="no place for one"),
+        pytest.param((FIRST, SECOND, LOST, HOMELESS), 9, 4, id="no place for one of many"),
+        pytest.param((FIRST, LATE), 5, 2, id="one is not Ready after more than a minute"),
+        pytest.param((LATE, LATE_TOO), 5, 2, id="none is"),
+        pytest.param((FIRST, LATE, LATE_TOO), 5, 3, id="most are not"),
+        pytest.param((FIRST, SECOND, LATE), 9, 4, id="most are: as many again may be tried"),
+        pytest.param((FIRST, SECOND, LATE, LATE_TOO), 9, 4, id="and fail, but no more"),
+        pytest.param((FIRST, SECOND, LATE), 4, None, id="fewer than that"),
+        pytest.param((FIRST, PodTimes("d", 941.0)), 5, None, id="one is merely starting"),
+        pytest.param((FIRST, LOST), 5, None, id="one was Ready, and is lost"),
+        pytest.param((LOST,), 5, None, id="the only one is lost"),
         pytest.param((HOMELESS,), 1, None, id="shrinking is no matter of this rule"),
     ],
 )
 def test_unschedulable(pods: tuple[PodTimes, ...], number: int, expected: int | None) -> None:
-    seen = Sample(load(500), 2, 1, 1, pods)
-    assert after(clamps.unschedulable(number, view(seen, latency_spec(), measured()))) == expected
+    seen, state = crew(*pods)
+    assert after(clamps.unschedulable(number, view(seen, latency_spec(), state))) == expected
+
+
+def test_a_late_worker_is_told_with_those_that_came() -> None:
+    seen, state = crew(FIRST, SECOND, LATE)
+    clamp = clamps.unschedulable(9, view(seen, latency_spec(), state))
+    assert clamp is not None
+    assert clamp.why == "1 workers were never Ready in 60 s: at most twice as many as the 2 that were"
+
+
+def test_only_what_may_yet_come_counts_as_starting() -> None:
+    def capped(*pods: PodTimes) -> int | None:
+        seen, state = crew(*pods, grown_at=960.0)
+        return after(clamps.starting(9, view(replace(seen, signal=load(400, 30.0)), latency_spec(), state)))
+
+    assert capped(FIRST, SECOND, PodTimes("d", 960.0)) == 3
+    assert capped(FIRST, SECOND, LOST) is None
+    assert capped(FIRST, SECOND, LATE) is None
+
+
+def test_nor_does_an_unmeasured_pool_wait_for_a_lost_worker() -> None:
+    seen, _ = crew(FIRST, LOST)
+    state = State(grown_at=900.0, startups=STARTED)
+    assert after(clamps.unmeasured(9, view(seen, latency_spec(), state))) == 4
 
 
 @pytest.mark.parametrize(
