@@ -83,6 +83,10 @@ class ProcessCluster:
         data = self.processes.secret(name)
         return None if data is None else {key: value.decode() for key, value in data.items()}
 
+    def secret_changes(self, namespace: str, name: str) -> int:  # noqa: ARG002 - nobody else writes any
+        """None that the operator has not made itself."""
+        return 0
+
     def observe(self, workers: WorkerSet) -> Workload:
         """The set's replicas as they are now."""
         status = self.processes.status(workers.name)

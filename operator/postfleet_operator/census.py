@@ -26,7 +26,7 @@ class Census:
         nodes: those that can be read, the oldest first.
         broken_nodes: the others.
         mirrored: the nodes that the database shall know.
-        sets: every worker set that there should be.
+        sets: every worker set that there should be; none of a pool that is being deleted.
         own_sets: of these, the Dedicated ones, by node key.
         name_problems: by node key, why the database does not take the name.
         pool_problems: by node key, why no pool sends for it.
@@ -62,7 +62,8 @@ def take(pools: Sequence[JobPool | BrokenPool], nodes: Sequence[SendingNode | Br
     names = namesakes(nodes)
     readable = older_first(node for node in nodes if isinstance(node, SendingNode))
     whole = [pool for pool in pools if isinstance(pool, JobPool)]
-    sets = worker_sets(whole, readable)
+    # What is made for a pool that is going keeps it from going.
+    sets = worker_sets([pool for pool in whole if not pool.metadata.deleting], readable)
     keys = {pool.key for pool in pools}
     return Census(
         pools=whole,

@@ -112,6 +112,9 @@ class Cluster(Protocol):
     def secret(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """A Secret's decoded content, None when there is none; a value that is no text counts as absent."""
 
+    def secret_changes(self, namespace: str, name: str) -> int:
+        """How often it was heard since this was asked first that a Secret changed, was made or deleted."""
+
     def observe(self, workers: WorkerSet) -> Workload:
         """The Deployment as it is now, from a cache."""
 

@@ -115,6 +115,8 @@ class Watcher:
         self._note(plural, newest)
         for value in kind.settle(listed, min(versions)):
             log.info("gone_unheard", kind=plural)
+            if plural == "secrets":
+                self._secrets.changed(value.namespace, value.name)
             self._gone(plural, value)
 
     def _note(self, plural: str, newest: int) -> None:

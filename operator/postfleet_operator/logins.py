@@ -44,12 +44,17 @@ QUIET_SECONDS = 60.0
 
 @dataclass(slots=True)
 class _Delivered:
-    """What a set's Secret holds: files by node name, and the manifest, once it was applied or found so."""
+    """What a set's Secret holds: files by node name, and the manifest, once it was applied or found so.
+
+    `heard` counts the changes of the Secret that were heard of, `touched` is that there were some since the last look.
+    """
 
     files: dict[str, dict[str, str]] = field(default_factory=dict)
     manifest: Mapping[str, Any] | None = None
     retry_at: float = 0.0
     checked_at: float | None = None
+    heard: int = 0
+    touched: bool = False
     problem: Problem | None = None
 
 
@@ -108,12 +113,14 @@ class Logins:
         """
         settled = mirrored_at is not None and now >= mirrored_at + LINGER_SECONDS
         kept = {node.metadata.name for node in broken}
+        heard = {each.key: self._cluster.secret_changes(each.namespace, nodes_secret(each)) for each in sets}
         asked = (
             {(each.key, each.pool.metadata.uid) for each in sets},
             [(node.key, node.metadata.uid, node.metadata.generation) for node in nodes],
             dict(logins),
             kept,
             settled,
+            heard,
         )
         if asked == self._asked and now < self._quiet_until:
             return self._problems
@@ -127,13 +134,21 @@ class Logins:
             served = [node for node in by_namespace.get(workers.namespace, ()) if serves(workers, node)]
             files, left_out = fit(served, logins)
             names = {node.name for node in served}
+            self._hear(workers, heard[workers.key])
             self._bring(workers, files, names, kept if settled else None, now)
             problems |= dict.fromkeys(left_out, _too_large(workers))
             if (problem := self._delivered[workers.key].problem) is not None:
                 problems |= {node.key: problem for node in served if node.key in logins}
         retries = [each.retry_at for each in self._delivered.values() if each.retry_at > now]
+        retries += [now + RETRY_SECONDS for each in self._delivered.values() if each.touched]
         self._asked, self._problems, self._quiet_until = asked, problems, min([now + QUIET_SECONDS, *retries])
         return problems
+
+    def _hear(self, workers: WorkerSet, changes: int) -> None:
+        """The Secret was touched, made or deleted, or the one that was in its way was: look at it now."""
+        own = self._delivered[workers.key]
+        if own.heard != changes:
+            own.heard, own.touched, own.retry_at = changes, True, 0.0
 
     def _bring(
         self,
@@ -148,7 +163,7 @@ class Logins:
         if now < own.retry_at:
             return
         try:
-            found = self._look(workers, own, now)
+            found = self._seen(workers, own, now)
             leaving = {
                 name: had for name, had in own.files.items() if name not in names and (kept is None or name in kept)
             }
@@ -165,18 +180,29 @@ class Logins:
             log.warning("logins_not_delivered", workers=workers.key, error=str(error))
             own.problem = _refused(error)
 
+    def _seen(self, workers: WorkerSet, own: _Delivered, now: float) -> Mapping[str, str] | None:
+        """Like `_look`. What was delivered counts as still there while nobody can look."""
+        try:
+            return self._look(workers, own, now)
+        except NotLeader:
+            raise
+        except OperatorError:
+            if own.manifest is None:
+                raise
+            return None
+
     def _look(self, workers: WorkerSet, own: _Delivered, now: float) -> Mapping[str, str] | None:
         """What the Secret holds, when it is time to compare; None otherwise."""
-        if own.checked_at is not None and (now < own.checked_at + CHECK_SECONDS or self._checks >= CHECKS_PER_TICK):
-            return None
+        if own.checked_at is not None and not own.touched:
+            if now < own.checked_at + CHECK_SECONDS or self._checks >= CHECKS_PER_TICK:
+                return None
+            self._checks += 1
         found = self._cluster.secret(workers.namespace, nodes_secret(workers)) or {}
         if own.checked_at is None:
             own.files = by_node(found)
-        else:
-            self._checks += 1
-            if own.manifest is not None and found != own.manifest["stringData"]:
-                own.manifest = None
-        own.checked_at = now
+        elif own.manifest is not None and found != own.manifest["stringData"]:
+            own.manifest = None
+        own.checked_at, own.touched = now, False
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +30,7 @@ class MemoryCluster:
     Attributes:
         deployments: what was applied last, by worker set key.
         applied_secrets: the node Secrets that were applied last, by worker set key.
-        secrets: what `secret` answers, by (namespace, name).
+        secrets: what `secret` answers, by (namespace, name). What is changed here, nobody hears of.
         statuses: what was written last, by (kind, key).
         events: every Event, in order.
         calls: names of the writing calls, in order, as (call, key).
@@ -51,6 +52,7 @@ class MemoryCluster:
         self.released: set[str] = set()
         self.now = 0.0
         self.instant = instant
+        self._changes: Counter[tuple[str, str]] = Counter()
         self._manifests: dict[tuple[str, str], dict[str, Any]] = {}
         self._replicas: dict[str, int] = {}
         self._pods: dict[str, list[Pod]] = {}
@@ -72,6 +74,16 @@ class MemoryCluster:
         if kind == "JobPool":
             for owned in [other for other in self._places if other == key or other.startswith(f"{key}@")]:
                 self._forget(owned)
+
+    def put_secret(self, namespace: str, name: str, content: Mapping[str, str]) -> None:
+        """Write a Secret as somebody else would."""
+        self.secrets[namespace, name] = dict(content)
+        self._changes[namespace, name] += 1
+
+    def delete_secret(self, namespace: str, name: str) -> None:
+        """Delete a Secret as somebody else would."""
+        self.secrets.pop((namespace, name), None)
+        self._changes[namespace, name] += 1
 
     def become_ready(self, key: str) -> None:
         """Let every worker that was asked for be ready."""
@@ -109,6 +121,10 @@ class MemoryCluster:
         """See `Cluster`."""
         return self.secrets.get((namespace, name))
 
+    def secret_changes(self, namespace: str, name: str) -> int:
+        """See `Cluster`."""
+        return self._changes[namespace, name]
+
     def observe(self, workers: WorkerSet) -> Workload:
         """See `Cluster`."""
         self._fail(workers.key)
@@ -133,6 +149,7 @@ class MemoryCluster:
         """See `Cluster`."""
         self._record("apply_secret", workers.key)
         self.applied_secrets[workers.key] = secret
+        self.put_secret(workers.namespace, secret["metadata"]["name"], secret["stringData"])
 
     def scale(self, workers: WorkerSet, replicas: int, first_to_go: Sequence[str] = ()) -> None:
         """See `Cluster`."""
@@ -188,7 +205,9 @@ class MemoryCluster:
             pods.append(Pod(f"{key.rpartition('/')[2]}-{self._born}", self.now, self.now if self.instant else None))
 
     def _forget(self, key: str) -> None:
-        for store in (self.deployments, self.applied_secrets, self._replicas, self._pods, self._places):
+        if applied := self.applied_secrets.pop(key, None):
+            self.delete_secret(applied["metadata"]["namespace"], applied["metadata"]["name"])
+        for store in (self.deployments, self._replicas, self._pods, self._places):
             store.pop(key, None)
 
     def _record(self, call: str, key: str) -> None:

@@ -69,6 +69,31 @@ def test_a_node_waits_for_its_secret_and_follows_its_rotation(world: World) -> N
     assert (owner["kind"], owner["name"]) == ("JobPool", "email")
 
 
+def test_logins_come_back_at_once_when_their_secret_or_their_pool_was_replaced(world: World) -> None:
+    world.backlog(0)
+    world.operator()
+    world.apply(secret("p"), pool(), with_login())
+    eventually(lambda: files(world), lambda found: found == {"acme-1.username": "u", "acme-1.password": "p"})
+    world.kubectl("delete", "secret", "email-nodes")
+    eventually(lambda: files(world), lambda found: found == {"acme-1.username": "u", "acme-1.password": "p"}, seconds=5)
+
+    def owner() -> str:
+        found = world.get("secret", "email-nodes") or {"metadata": {}}
+        return str(next(iter(found["metadata"].get("ownerReferences", [])), {}).get("uid"))
+
+    for cascade in ("background", "foreground"):
+        before = owner()
+        world.kubectl("replace", "--force", f"--cascade={cascade}", "-f", "-", given=pool())
+        uid = (world.get("jobpool", "email") or {})["metadata"]["uid"]
+        assert uid != before
+        eventually(owner, lambda found, uid=uid: found == uid, seconds=15)
+        assert files(world) == {"acme-1.username": "u", "acme-1.password": "p"}
+        eventually(
+            lambda: world.condition("CredentialsReady", "acme-1", "sendingnode"),
+            lambda found: found == ("True", "LoginDelivered"),
+        )
+
+
 def test_a_dedicated_node_has_a_deployment_and_a_secret_of_its_own_until_it_is_shared_again(world: World) -> None:
     queues = ("priority-high", "retry")
     world.backlog(0, (*queues, *(f"{queue}.acme-1" for queue in queues)))

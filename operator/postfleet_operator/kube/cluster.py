@@ -58,6 +58,10 @@ class KubeCluster:
         """See `Cluster`."""
         return self._secrets.read(namespace, name)
 
+    def secret_changes(self, namespace: str, name: str) -> int:
+        """See `Cluster`."""
+        return self._secrets.changes(namespace, name)
+
     def observe(self, workers: WorkerSet) -> Workload:
         """See `Cluster`."""
         view = self._cache.deployments.get(workers.namespace, workers.name)

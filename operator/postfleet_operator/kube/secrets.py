@@ -20,6 +20,7 @@ class Secrets:
         self._lock = threading.Lock()
         self._known: dict[Name, Mapping[str, str] | None] = {}
         self._changes = 0
+        self._counted: dict[Name, int] = {}
 
     def read(self, namespace: str, name: str) -> Mapping[str, str] | None:
         """A Secret's content, or None when there is none.
@@ -47,7 +48,14 @@ class Secrets:
         """Something happened to a Secret; whether anybody had asked for it."""
         with self._lock:
             self._changes += 1
-            return self._known.pop((namespace, name), self) is not self
+            if counted := (namespace, name) in self._counted:
+                self._counted[namespace, name] += 1
+            return self._known.pop((namespace, name), self) is not self or counted
+
+    def changes(self, namespace: str, name: str) -> int:
+        """How often a Secret changed since this was asked first, as far as was heard."""
+        with self._lock:
+            return self._counted.setdefault((namespace, name), 0)
 
     def forget(self) -> None:
         """Read everything again: changes may have gone unheard."""

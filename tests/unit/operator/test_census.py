@@ -10,8 +10,8 @@ from postfleet_operator import census
 from postfleet_operator.cluster import BrokenNode, BrokenPool
 from postfleet_operator.reasons import Reason
 from postfleet_operator.rivals import doubles
-from postfleet_operator.spec import Metadata, SendingNode, parse_node
-from unit.operator.building import node_manifest, pool
+from postfleet_operator.spec import Metadata, SendingNode, parse_node, parse_pool
+from unit.operator.building import manifest, node_manifest, pool
 
 OWN = {"poolRef": {"name": "email"}, "placement": "Dedicated"}
 
@@ -33,6 +33,13 @@ def test_a_name_belongs_to_the_older_of_two_namespaces() -> None:
     assert found.name_problems.keys() == {"default/a"}
     assert "z/a" in found.name_problems["default/a"].message
     assert [workers.key for workers in found.sets] == ["default/email"], "and so do its queues"
+
+
+def test_a_pool_that_is_being_deleted_gets_nothing_that_would_keep_it() -> None:
+    given = manifest()
+    going = parse_pool({**given, "metadata": {**given["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+    found = census.take([going], [node("a", workers=OWN)])
+    assert (found.sets, found.own_sets, found.pools) == ((), {}, [going])
 
 
 def test_a_node_that_cannot_be_read_keeps_its_name() -> None:

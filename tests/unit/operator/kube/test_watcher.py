@@ -130,3 +130,27 @@ def test_the_content_of_a_secret_is_read_once_until_it_changes() -> None:
     world.watcher.hear("secrets", {"type": "MODIFIED", "object": secret("login", 7, "Yg==")})
     assert world.secrets.read("default", "login") == {"password": "b"}
     assert world.wakes == 1
+
+
+def test_changes_of_a_secret_are_counted_as_far_as_they_are_heard() -> None:
+    world = World()
+    ours = secret("email-nodes", 7, "bmV3", **{"postfleet.io/pool": "email"})
+    world.server.objects["secrets"] = [ours]
+    assert world.secrets.changes("default", "email-nodes") == 0
+    world.watcher.hear("secrets", {"type": None, "object": ours})
+    assert world.secrets.changes("default", "email-nodes") == 0
+    world.watcher.hear("secrets", {"type": "MODIFIED", "object": ours})
+    assert world.secrets.changes("default", "email-nodes") == 1
+    world.watcher.relist()
+    assert world.secrets.changes("default", "email-nodes") == 1, "a list tells of no change"
+    world.server.objects["secrets"] = []
+    world.watcher.relist()
+    assert world.secrets.changes("default", "email-nodes") == 2, "but of a deletion"
+
+
+def test_changes_of_secrets_that_nobody_asks_for_are_not_kept() -> None:
+    world = World()
+    world.watcher.hear("secrets", {"type": "ADDED", "object": secret("other", 7, "bmV3")})
+    world.watcher.hear("secrets", {"type": "MODIFIED", "object": secret("other", 8, "bmV3")})
+    assert world.secrets.changes("default", "other") == 0
+    assert world.wakes == 0
