@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from postfleet_operator.deployment import RenderSettings
@@ -17,6 +17,14 @@ class DatabaseSettings(BaseSettings):
 
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
 
+    @field_validator("database_url")
+    @classmethod
+    def _database_can_be_read(cls, url: str) -> str:
+        from postfleet_operator.stores import check_database  # clients of both stores: commands without them start fast
+
+        check_database(url)
+        return url
+
 
 class Settings(DatabaseSettings):
     """`POSTFLEET_*` variables."""
@@ -27,6 +35,14 @@ class Settings(DatabaseSettings):
         "postfleet-connections",
         description="Secret in a pool's namespace with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL for workers.",
     )
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_can_be_read(cls, url: str) -> str:
+        from postfleet_operator.stores import check_redis
+
+        check_redis(url)
+        return url
 
     namespaces: str = Field("", description="Namespaces to look after, separated by commas; empty for all of them.")
     leader_election: bool = Field(
