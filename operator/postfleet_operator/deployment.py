@@ -27,16 +27,38 @@ HEALTH_PORT = 8080
 
 
 @dataclass(frozen=True, slots=True)
+class SecretKey:
+    """One key of a Secret in the pool's namespace."""
+
+    name: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class RenderSettings:
-    """What `render` needs besides the pool.
+    """What `render` needs besides the pool. Every Secret and ConfigMap is one of the pool's namespace.
 
     Attributes:
         worker_image: image of pools that name none.
-        connections_secret: Secret with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL, in the pool's namespace.
+        connections_secret: Secret with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL.
+        database_secret: where POSTFLEET_DATABASE_URL is, if not there.
+        redis_secret: where POSTFLEET_REDIS_URL is, if not there.
+        settings_config_map: ConfigMap with further settings of every worker; empty for none.
+        pull_secrets: Secrets that the images are pulled with.
     """
 
     worker_image: str
     connections_secret: str = "postfleet-connections"  # noqa: S105 - the name of a Secret
+    database_secret: SecretKey | None = None
+    redis_secret: SecretKey | None = None
+    settings_config_map: str = ""
+    pull_secrets: tuple[str, ...] = ()
+
+    @property
+    def urls(self) -> dict[str, SecretKey]:
+        """The variables that have a Secret of their own."""
+        found = {"POSTFLEET_DATABASE_URL": self.database_secret, "POSTFLEET_REDIS_URL": self.redis_secret}
+        return {name: place for name, place in found.items() if place is not None}
 
 
 def labels(workers: WorkerSet) -> dict[str, str]:
@@ -107,7 +129,9 @@ def _template(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
 
 
 def _pod(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
+    pull = {"imagePullSecrets": [{"name": name} for name in settings.pull_secrets]} if settings.pull_secrets else {}
     return {
+        **pull,
         "terminationGracePeriodSeconds": workers.spec.worker.shutdown_timeout_seconds + GRACE_MARGIN_SECONDS,
         "automountServiceAccountToken": False,
         # A Service called postfleet-redis would otherwise inject POSTFLEET_REDIS_PORT=tcp://… into the settings.
@@ -151,11 +175,8 @@ def _container(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
             f"--processes={worker.processes}",
             f"--shutdown-timeout={worker.shutdown_timeout_seconds}",
         ],
-        "env": [*_own_env(workers), *(_env(variable) for variable in worker.env)],
-        "envFrom": [
-            {"secretRef": {"name": settings.connections_secret}},
-            *(_env_from(source) for source in worker.env_from),
-        ],
+        "env": [*_own_env(workers), *_urls(workers, settings), *(_env(variable) for variable in worker.env)],
+        "envFrom": [*_common(settings), *(_env_from(source) for source in worker.env_from)],
         "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
         "resources": {key: value for key, value in worker.resources.model_dump().items() if value},
         "volumeMounts": [
@@ -181,6 +202,26 @@ def _own_env(workers: WorkerSet) -> list[dict[str, Any]]:
         {"name": "POSTFLEET_HEALTH_HOST", "value": "0.0.0.0"},  # noqa: S104 - the kubelet's probes come from outside
         {"name": "POSTFLEET_HEALTH_PORT", "value": str(HEALTH_PORT)},
     ]
+
+
+def _urls(workers: WorkerSet, settings: RenderSettings) -> list[dict[str, Any]]:
+    """The URLs that have a Secret of their own, unless the pool itself says where they are."""
+    given = {variable.name for variable in workers.spec.worker.env}
+    return [
+        {"name": name, "valueFrom": {"secretKeyRef": {"name": place.name, "key": place.key}}}
+        for name, place in settings.urls.items()
+        if name not in given
+    ]
+
+
+def _common(settings: RenderSettings) -> list[dict[str, Any]]:
+    """What every worker takes whole, before what its pool adds: the later source is right."""
+    sources: list[dict[str, Any]] = []
+    if settings.settings_config_map:
+        sources.append({"configMapRef": {"name": settings.settings_config_map}})
+    if len(settings.urls) < 2:
+        sources.append({"secretRef": {"name": settings.connections_secret}})
+    return sources
 
 
 def _env(variable: EnvVar) -> dict[str, Any]:

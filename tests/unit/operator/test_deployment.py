@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from postfleet_operator.deployment import RenderSettings, render, selector_text
+from pod_security import violations
+from postfleet_operator.deployment import RenderSettings, SecretKey, render, selector_text
 from postfleet_operator.spec import parse_node, parse_pool
 from postfleet_operator.workerset import WorkerSet
 from unit.operator.building import manifest, node_manifest, pool, workers
@@ -66,6 +68,42 @@ def test_the_environment_is_the_operator_s_own_then_the_pool_s() -> None:
     ]
 
 
+def test_each_url_may_have_a_secret_of_its_own() -> None:
+    database, redis = SecretKey("pg", "uri"), SecretKey("cache", "url")
+    from_pg = {"name": "POSTFLEET_DATABASE_URL", "valueFrom": {"secretKeyRef": {"name": "pg", "key": "uri"}}}
+    from_cache = {"name": "POSTFLEET_REDIS_URL", "valueFrom": {"secretKeyRef": {"name": "cache", "key": "url"}}}
+
+    def env(settings: RenderSettings, **spec: Any) -> tuple[list[Any], list[Any]]:
+        [only] = render(workers(**spec), settings)["spec"]["template"]["spec"]["containers"]
+        return [variable for variable in only["env"] if variable["name"].endswith("_URL")], only["envFrom"]
+
+    connections = [{"secretRef": {"name": "connections"}}]
+    assert env(SETTINGS) == ([], connections)
+    assert env(replace(SETTINGS, database_secret=database)) == ([from_pg], connections)
+    both = replace(SETTINGS, database_secret=database, redis_secret=redis)
+    assert env(both) == ([from_pg, from_cache], [])
+    own = {"name": "POSTFLEET_REDIS_URL", "value": "redis://own"}
+    assert env(both, worker={"env": [own]}) == ([from_pg, own], [])
+
+
+def test_settings_of_every_worker_come_before_what_a_pool_adds() -> None:
+    settings = replace(SETTINGS, settings_config_map="settings")
+    worker = {"envFrom": [{"configMapRef": {"name": "own"}}]}
+    [only] = render(workers(worker=worker), settings)["spec"]["template"]["spec"]["containers"]
+    assert only["envFrom"] == [
+        {"configMapRef": {"name": "settings"}},
+        {"secretRef": {"name": "connections"}},
+        {"configMapRef": {"name": "own", "optional": False}},
+    ]
+
+
+def test_images_are_pulled_with_the_operator_s_secrets() -> None:
+    settings = replace(SETTINGS, pull_secrets=("registry", "mirror"))
+    rendered = render(workers(), settings)["spec"]["template"]["spec"]
+    assert rendered["imagePullSecrets"] == [{"name": "registry"}, {"name": "mirror"}]
+    assert "imagePullSecrets" not in pod()
+
+
 def test_the_image_is_the_pool_s_or_the_operator_s() -> None:
     assert container()["image"] == "registry/worker:1"
     assert container(worker={"image": "mine:2"})["image"] == "mine:2"
@@ -94,12 +132,8 @@ def test_credentials_are_a_folder_that_can_be_refreshed() -> None:
 
 def test_pods_meet_the_restricted_security_standard() -> None:
     rendered = pod()
-    assert rendered["securityContext"] == {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-    assert rendered["containers"][0]["securityContext"] == {
-        "allowPrivilegeEscalation": False,
-        "readOnlyRootFilesystem": True,
-        "capabilities": {"drop": ["ALL"]},
-    }
+    assert violations(rendered) == []
+    assert rendered["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
     assert rendered["automountServiceAccountToken"] is False
 
 
