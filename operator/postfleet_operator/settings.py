@@ -7,7 +7,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from postfleet_operator.deployment import RenderSettings
+from postfleet_operator.deployment import RenderSettings, SecretKey
+
+PLACE = r"^([a-z0-9][a-z0-9.-]*/[-._A-Za-z0-9]+)?$"
 
 
 class DatabaseSettings(BaseSettings):
@@ -34,6 +36,22 @@ class Settings(DatabaseSettings):
     connections_secret: str = Field(
         "postfleet-connections",
         description="Secret in a pool's namespace with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL for workers.",
+    )
+    database_secret: str = Field(
+        "",
+        pattern=PLACE,
+        description="Another Secret in a pool's namespace with the workers' database URL, as secret/key.",
+    )
+    redis_secret: str = Field(
+        "",
+        pattern=PLACE,
+        description="Another Secret in a pool's namespace with the workers' Redis URL, as secret/key.",
+    )
+    settings_config_map: str = Field(
+        "", description="ConfigMap in a pool's namespace with further POSTFLEET_ variables of every worker."
+    )
+    worker_pull_secrets: str = Field(
+        "", description="Secrets in a pool's namespace to pull workers' images with, separated by commas."
     )
 
     @field_validator("redis_url")
@@ -66,9 +84,25 @@ class Settings(DatabaseSettings):
     @property
     def watched(self) -> tuple[str, ...]:
         """`namespaces` as a list; empty for all."""
-        return tuple(filter(None, (name.strip() for name in self.namespaces.split(","))))
+        return _listed(self.namespaces)
 
     @property
     def render(self) -> RenderSettings:
         """What Deployments are rendered with."""
-        return RenderSettings(worker_image=self.worker_image, connections_secret=self.connections_secret)
+        return RenderSettings(
+            worker_image=self.worker_image,
+            connections_secret=self.connections_secret,
+            database_secret=_secret_key(self.database_secret),
+            redis_secret=_secret_key(self.redis_secret),
+            settings_config_map=self.settings_config_map,
+            pull_secrets=_listed(self.worker_pull_secrets),
+        )
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
+
+
+def _secret_key(text: str) -> SecretKey | None:
+    name, _, key = text.partition("/")
+    return SecretKey(name, key) if name else None
