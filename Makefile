@@ -6,6 +6,12 @@ BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/\1/p;}' uv.lock)
 SOURCES := operator workers local tests docs benchmarks
+# What the images are called: REGISTRY=registry.example.com/mail make images
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+REGISTRY ?= docker.io/library
+TAG ?= $(VERSION)
+IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+ENGINE ?= $(firstword $(foreach name,docker podman,$(if $(shell command -v $(name)),$(name))))
 
 .PHONY: help setup demo test test-unit test-cluster test-deps bench-scaling bench-operator lint fmt \
   docs docs-serve ci clean
@@ -59,6 +65,12 @@ docs: setup ## Build the site of docs/ into site/; a link that leads nowhere fai
 
 docs-serve: setup ## Show that site while you write, on http://127.0.0.1:8000.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --livereload
+
+images: ## Build the images postfleet-operator and postfleet-worker; needs Docker or podman.
+	@{ test -n "$(ENGINE)" && $(ENGINE) info >/dev/null 2>&1; } || \
+	  { echo "images: needs Docker or podman, running (https://docs.docker.com/get-started/get-docker)" >&2; exit 2; }
+	$(ENGINE) build -f operator/Dockerfile -t $(REGISTRY)/postfleet-operator:$(TAG) $(IMAGE_ARGS) .
+	$(ENGINE) build -f workers/Dockerfile -t $(REGISTRY)/postfleet-worker:$(TAG) $(IMAGE_ARGS) .
 
 ci: ## Run the gate that CI runs.
 	bash .ci/run
