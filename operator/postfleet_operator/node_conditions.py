@@ -22,6 +22,7 @@ class Phase(StrEnum):
     PENDING = "Pending"
     """The database does not know it yet."""
     ACTIVE = "Active"
+    """Ready: its mail goes out."""
     PAUSED = "Paused"
     BLOCKED = "Blocked"
     """Something is missing: its conditions say what."""
@@ -83,12 +84,12 @@ class _Verdict:
 
 
 def phase(facts: NodeFacts, *, known: bool) -> Phase:
-    """Where the node stands; `known`: the database has had it in an earlier version, and workers go by that one."""
+    """Where the node stands; `known`: the database has had it before. Active only where condition Ready is true."""
     if facts.spec is not None and facts.spec.paused:
         return Phase.PAUSED
-    if facts.blocked is not None:
+    if facts.blocked is not None or (known and facts.database is not None):
         return Phase.BLOCKED
-    return Phase.ACTIVE if facts.mirrored or known else Phase.PENDING
+    return Phase.ACTIVE if facts.mirrored else Phase.PENDING
 
 
 def compose(facts: NodeFacts, previous: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:

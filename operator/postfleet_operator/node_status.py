@@ -15,6 +15,8 @@ from postfleet_operator.status import latest
 # every write, and a busy fleet's nodes all move.
 NUMBERS_SECONDS = 30.0
 NUMBERS = frozenset({"acceptedToday", "remainingToday"})
+# Phases of a node that the database has had.
+KNOWN = frozenset({"Active", "Paused", "Blocked"})
 
 
 def compose(facts: NodeFacts, previous: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -23,7 +25,7 @@ def compose(facts: NodeFacts, previous: Mapping[str, Any], now: float) -> dict[s
     status: dict[str, Any] = {**previous, "observedGeneration": facts.generation, "conditions": conditions}
     if facts.spec is None:
         return status
-    status["phase"] = phase(facts, known=previous.get("phase") in {"Active", "Paused"}).value
+    status["phase"] = phase(facts, known=previous.get("phase") in KNOWN).value
     status |= _numbers(facts, facts.spec)
     if facts.spec.limits.per_day is None:
         for name in ("capToday", "remainingToday"):

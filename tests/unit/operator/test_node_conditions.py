@@ -127,8 +127,10 @@ def test_what_is_wrong_is_said_where_it_belongs(
     assert phase(facts, known=False) is where
 
 
-def test_a_node_that_the_database_knows_stays_active_while_postgresql_is_away() -> None:
-    assert phase(replace(GOOD, mirrored=False, database=AWAY), known=True) is Phase.ACTIVE
+def test_a_node_is_active_only_while_it_is_ready() -> None:
+    lost = replace(GOOD, mirrored=False, database=AWAY)
+    assert phase(lost, known=True) is Phase.BLOCKED
+    assert phase(replace(lost, database=None), known=True) is Phase.PENDING
 
 
 def test_a_spec_that_cannot_be_read_moves_only_ready() -> None:

@@ -44,6 +44,15 @@ def test_a_number_that_is_not_known_stays_and_a_cap_that_is_gone_goes() -> None:
     assert not {"capToday", "remainingToday"} & unlimited.keys()
 
 
+def test_a_node_stays_blocked_for_as_long_as_postgresql_is_away() -> None:
+    lost = replace(FACTS, mirrored=False, database=Problem(Reason.DATABASE_UNAVAILABLE, "PostgreSQL: gone"))
+    first = compose(lost, compose(FACTS, {}, 0.0), 1.0)
+    assert (first["phase"], first["conditions"][0]["status"]) == ("Blocked", "False")
+    assert compose(lost, first, 2.0)["phase"] == "Blocked"
+    assert compose(lost, {}, 1.0)["phase"] == "Pending"
+    assert compose(FACTS, first, 3.0)["phase"] == "Active"
+
+
 def test_a_dedicated_node_tells_of_its_workers_until_it_is_shared_again() -> None:
     workload = Workload(exists=True, replicas=2, ready=1, present=2)
     facts = replace(FACTS, workers=Facts(1, workload=workload, decision=decision()), deployment="email-acme-1")
