@@ -47,6 +47,7 @@ log = structlog.get_logger(__name__)
 DATABASE = "postfleet"
 CONNECTIONS = "postfleet-connections"
 RELAY = "relay"
+OWNER = "a fleet on one machine"
 RELAY_START_SECONDS = 10.0
 SINK_PORT = 2525
 WATCH_SECONDS = 0.5
@@ -221,7 +222,7 @@ class Fleet:
             RenderSettings("postfleet", CONNECTIONS),
             self._observer,
         )
-        self._keeper = Keeper(self.cluster, connect, time.time, self._autoscaler.facts)
+        self._keeper = Keeper(self.cluster, connect, lambda: OWNER, time.time, self._autoscaler.facts)
         self._loops = [self._autoscaler, self._keeper]
         self._apply(manifests)
         self._keeper.tick(time.time())  # once the fleet is up, its nodes can be used

@@ -70,13 +70,15 @@ class App:
         self._relist_soon = threading.Event()
         namespace = settings.lease_namespace or _own_namespace()
         self._elector = Api(configuration, told=self.metrics.api_call, read_seconds=election.CALL_SECONDS)
-        self._leads: Leadership | Alone = Alone()
+        self._leads: Leadership | Alone
         if settings.leader_election:
             identity = f"{socket.gethostname()}_{uuid4().hex[:8]}"
             self._leads = Leadership(
                 self._elector, namespace, settings.lease_name, identity, changed=self.metrics.leading
             )
         else:
+            where = ", ".join(settings.watched) or "all namespaces"
+            self._leads = Alone(f"the operator of {where} at {configuration.host}")
             self.metrics.leading(True)
         self._api = Api(configuration, self._leads.check, self.metrics.api_call)
         connect = database(settings.database_url)
@@ -101,6 +103,7 @@ class App:
         self.keeper = Keeper(
             self._cluster,
             connect,
+            lambda: self._leads.owner,
             clock.now,
             self.autoscaler.facts,
             on_unserved=self.metrics.unserved,

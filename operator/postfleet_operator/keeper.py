@@ -27,12 +27,12 @@ from postfleet_operator.errors import NotLeader, OperatorError, StoreUnavailable
 from postfleet_operator.ledger import Ledger
 from postfleet_operator.logins import Logins
 from postfleet_operator.node_conditions import NodeFacts
-from postfleet_operator.nodes import mirror
+from postfleet_operator.nodes import OWNER_SECONDS, mirror
 from postfleet_operator.probing import Endpoint, Prober
 from postfleet_operator.reachability import Reach, judge, on_loopback
 from postfleet_operator.reasons import EventReason, EventType, Reason
 from postfleet_operator.rivals import doubles
-from postfleet_operator.rounds import always, go_round
+from postfleet_operator.rounds import always, due, go_round
 from postfleet_operator.spec import SendingNode
 from postfleet_operator.spec.node import Tls
 from postfleet_operator.stores import Connect
@@ -57,6 +57,7 @@ class Keeper:
     Args:
         cluster: where they live.
         connect: opens a connection to PostgreSQL.
+        owner: who mirrors, unlike any other that uses this database; asked at every look.
         clock: epoch seconds.
         facts: what the autoscaler knows of a worker set, by key.
         prober: reads banners; the default has threads of its own.
@@ -69,6 +70,7 @@ class Keeper:
         self,
         cluster: Cluster,
         connect: Connect,
+        owner: Callable[[], str],
         clock: Callable[[], float],
         facts: Callable[[str], Facts | None],
         *,
@@ -78,6 +80,7 @@ class Keeper:
         forget: Callable[[str, str], None] | None = None,
     ) -> None:
         self._cluster = cluster
+        self._owner = owner
         self._clock = clock
         self._facts = facts
         self._on_unserved = on_unserved
@@ -99,6 +102,7 @@ class Keeper:
         self._reports: dict[str, node_reporting.NodeReport] = {}
         self._mirrored: object = None
         self._mirrored_at: float | None = None
+        self._foreign: Mapping[str, str] = {}
         self._written_at = 0.0
         self._ledger_at = 0.0
         self._database: Problem | None = None
@@ -129,12 +133,14 @@ class Keeper:
     def tick(self, now: float) -> float:
         """Look after everything once, at `now`; returns the seconds until the next look."""
         self.ticked_at = now
+        if self._mirrored_at is not None:  # a clock that was set back: whatever waits for time to pass waits anew
+            self._mirrored_at = min(self._mirrored_at, now)
         try:
             census = take(self._cluster.pools(), self._cluster.nodes())
             self._guarded("logins", partial(self._bring_logins, census, now))
             self._guarded("mirror", partial(self._mirror, census, now))
             self._guarded("strays", partial(self._tidy, census, now))
-            if now >= self._ledger_at or self._database is not None:
+            if due(now, self._ledger_at, LEDGER_SECONDS) or self._database is not None:
                 self._ledger_at = now + LEDGER_SECONDS
                 self._guarded("ledger", partial(self._read_ledger, census, now))
             self._guarded("probes", partial(self._probe, census, now))
@@ -179,10 +185,13 @@ class Keeper:
         wanted = self._to_mirror(census)
         if wanted != self._mirrored:
             self._mirrored_at = None
-        if self._mirrored_at is not None and now < self._written_at + MIRROR_SECONDS:
+        if self._mirrored_at is not None and not due(now, self._written_at + MIRROR_SECONDS, MIRROR_SECONDS):
             return
         held, kept = census.held(self._credential_problems), [node.metadata.name for node in census.broken_nodes]
-        done = self._ask(partial(mirror, nodes=census.mirrored, held=held, kept=kept), now)
+        done = self._ask(
+            partial(mirror, nodes=census.mirrored, owner=self._owner(), held=held, kept=kept), now
+        )
+        self._foreign = done.foreign
         if done.written or done.deleted:
             log.info("nodes_mirrored", written=done.written, deleted=done.deleted)
         if self._mirrored_at is None:
@@ -264,8 +273,17 @@ class Keeper:
                 namespace, _, name = key.partition("/")
                 self._forget(namespace, name)
 
+    def _rival(self, name: str) -> Problem | None:
+        if (owner := self._foreign.get(name)) is None:
+            return None
+        return Problem(
+            Reason.NAME_TAKEN,
+            f"{owner} has a node of this name in the same database: rename this one, give each a database of its own, "
+            f"or end the other, whose nodes are free {OWNER_SECONDS / 60:.0f} minutes later",
+        )
+
     def _facts_of(self, node: SendingNode, census: Census, twice: Mapping[str, Problem], now: float) -> NodeFacts:
-        name = census.name_problems.get(node.key)
+        name = census.name_problems.get(node.key) or self._rival(node.name)
         reference = node.spec.workers.pool_ref if is_dedicated(node) else None
         own = census.own_sets.get(node.key)
         return NodeFacts(

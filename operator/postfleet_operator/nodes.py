@@ -1,13 +1,13 @@
 """Mirrors SendingNodes into `sending_nodes`, where the relay and the workers read them. Never credentials.
 
 Level-based: what is given is what shall be there. A row that did not change is not touched, so that listeners wake only
-for news.
+for news. A database may have several mirrors, each of which answers for its own rows alone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -16,53 +16,74 @@ from psycopg.types.json import Jsonb
 from postfleet_operator.errors import StoreUnavailable
 from postfleet_operator.spec import SendingNode
 
-UPSERT = """
-INSERT INTO sending_nodes AS mirrored (name, spec, paused, generation, updated_at)
-VALUES (%(name)s, %(spec)s, %(paused)s, %(generation)s, postfleet_now())
-ON CONFLICT (name) DO UPDATE
-SET spec = excluded.spec, paused = excluded.paused, generation = excluded.generation, updated_at = excluded.updated_at
-WHERE (mirrored.spec, mirrored.paused, mirrored.generation)
-      IS DISTINCT FROM (excluded.spec, excluded.paused, excluded.generation)
+# An owner that wrote nothing for so long is gone, and whoever has a node of that name may have its row.
+OWNER_SECONDS = 180.0
+
+SEEN = """
+INSERT INTO node_owners (owner, seen_at) VALUES (%(owner)s, postfleet_now())
+ON CONFLICT (owner) DO UPDATE SET seen_at = excluded.seen_at
 """
 
-DELETE_OTHERS = "DELETE FROM sending_nodes WHERE name <> ALL(%(names)s)"
+UPSERT = """
+INSERT INTO sending_nodes AS mirrored (name, spec, paused, generation, owner, updated_at)
+VALUES (%(name)s, %(spec)s, %(paused)s, %(generation)s, %(owner)s, postfleet_now())
+ON CONFLICT (name) DO UPDATE
+SET spec = excluded.spec, paused = excluded.paused, generation = excluded.generation, owner = excluded.owner,
+    updated_at = excluded.updated_at
+WHERE (mirrored.spec, mirrored.paused, mirrored.generation, mirrored.owner)
+      IS DISTINCT FROM (excluded.spec, excluded.paused, excluded.generation, excluded.owner)
+  AND NOT EXISTS (
+      SELECT FROM node_owners o WHERE o.owner = mirrored.owner AND o.owner <> excluded.owner
+         AND o.seen_at > postfleet_now() - make_interval(secs => %(alive)s)
+  )
+"""
+
+DELETE_OTHERS = "DELETE FROM sending_nodes WHERE owner = %(owner)s AND name <> ALL(%(names)s)"
+
+FOREIGN = "SELECT name, owner FROM sending_nodes WHERE name = ANY(%(names)s) AND owner <> %(owner)s"
 
 
 @dataclass(frozen=True, slots=True)
 class Mirrored:
-    """What a mirroring changed."""
+    """What a mirroring changed; `foreign`: the nodes whose rows are another's, and whose."""
 
     written: int
     deleted: int
+    foreign: Mapping[str, str] = field(default_factory=dict)
 
 
 def mirror(
     connection: psycopg.Connection[Any],
     nodes: Sequence[SendingNode],
+    owner: str,
     *,
     held: Collection[str] = (),
     kept: Collection[str] = (),
 ) -> Mirrored:
-    """Make `sending_nodes` hold `nodes`, and nothing else, in one transaction.
+    """Make the rows of `owner` in `sending_nodes` hold `nodes`, and nothing else, in one transaction.
 
     Args:
         connection: to PostgreSQL.
         nodes: their names differ.
+        owner: who mirrors, unlike any other that uses this database. Rows of others stay as they are.
         held: names of nodes that cannot work now: their mail waits as if they were paused, and uses up no attempts.
         kept: names of rows that stay as they are: nodes whose spec cannot be read.
 
     Raises:
         StoreUnavailable: PostgreSQL does not answer; nothing was changed.
     """
-    rows = [_row(node, node.name in held) for node in nodes]
+    rows = [{**_row(node, node.name in held), "owner": owner, "alive": OWNER_SECONDS} for node in nodes]
+    names = [row["name"] for row in rows]
     try:
         with connection.transaction(), connection.cursor() as cursor:
+            cursor.execute(SEEN, {"owner": owner})
             cursor.executemany(UPSERT, rows)
-            written = max(cursor.rowcount, 0)
-            deleted = cursor.execute(DELETE_OTHERS, {"names": [*(row["name"] for row in rows), *kept]}).rowcount
+            written = max(cursor.rowcount, 0) if rows else 0
+            deleted = cursor.execute(DELETE_OTHERS, {"owner": owner, "names": [*names, *kept]}).rowcount
+            foreign = dict(cursor.execute(FOREIGN, {"owner": owner, "names": names}).fetchall())
     except psycopg.Error as error:
         raise StoreUnavailable(f"PostgreSQL: {str(error).strip().splitlines()[0]}") from error
-    return Mirrored(written, deleted)
+    return Mirrored(written, deleted, foreign)
 
 
 def _row(node: SendingNode, held: bool) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def test_the_relay_s_record_is_what_the_operator_reads() -> None:
 def test_a_node_s_mail_goes_where_its_workers_listen(database_url: str, engine: Engine, placement: str) -> None:
     node = parse_node(node_manifest("acme-1", workers={"poolRef": {"name": "email"}, "placement": placement}))
     with psycopg.connect(database_url) as connection:
-        mirror(connection, [node])
+        mirror(connection, [node], "here")
     with engine.connect() as connection:
         rules = gate.read(connection)
     sets = {each.node_label: each for each in worker_sets([pool(queues=QUEUES)], [node])}

@@ -59,10 +59,11 @@ class Keeping:
         self.forgotten: list[str] = []
         self.keeper = self.another()
 
-    def another(self) -> Keeper:
+    def another(self, owner: str = "here") -> Keeper:
         return Keeper(
             self.cluster,
             self._connect,
+            lambda: owner,
             lambda: self.now,
             self.known.get,
             prober=Nobody(lambda: self.now),
@@ -285,6 +286,19 @@ def test_a_table_that_somebody_touched_is_put_right(keeping: Keeping) -> None:
     assert keeping.rows().keys() == {"acme-1"}
 
 
+def test_a_clock_that_is_set_back_delays_nothing(keeping: Keeping) -> None:
+    keeping.put(node(secret="smtp"), node("acme-2"))
+    keeping.tick()
+    keeping.cluster.remove_resource("SendingNode", "default/acme-1")
+    keeping.tick()
+    keeping.sql("DELETE FROM sending_nodes; INSERT INTO jobs (type, queue) VALUES ('t', 'lost')")
+    keeping.tick(-900)
+    assert keeping.files() != {}, "mail in flight has its time all the same"
+    assert (keeping.rows().keys(), keeping.unserved[-1]) == ({"acme-2"}, {"lost": 1})
+    keeping.tick(LINGER_SECONDS)
+    assert keeping.files() == {}
+
+
 def test_a_node_that_cannot_be_read_stays_as_it_was_and_stops_nobody(keeping: Keeping) -> None:
     keeping.put(node(secret="smtp", workers=DEDICATED))
     keeping.deploy()
@@ -421,3 +435,32 @@ def test_a_new_keeper_does_not_tell_again_what_was_told(keeping: Keeping) -> Non
     end(other)
     assert keeping.events() == ["PoolMissing"]
     assert [call for call, _ in keeping.cluster.calls] == ["patch_status"]
+
+
+def test_a_node_that_another_operator_mirrors_is_left_to_it_and_says_so(keeping: Keeping) -> None:
+    other = keeping.another("the fleet of somebody else")
+    keeping.put(node())
+    other.tick(keeping.now)
+    end(other)
+    keeping.put(node(limits={"perDay": 5}), node("acme-2"))
+    keeping.tick()
+    assert keeping.rows()["acme-1"][1]["limits"]["perDay"] is None
+    assert keeping.condition("Mirrored") == ("False", "NameTaken")
+    assert keeping.condition("Ready") == ("False", "NameTaken")
+    assert keeping.condition("Ready", "default/acme-2") == ("True", "Sending")
+    keeping.cluster.remove_resource("SendingNode", "default/acme-1")
+    keeping.tick()
+    assert set(keeping.rows()) == {"acme-1", "acme-2"}
+
+
+def test_once_the_other_operator_is_gone_its_node_is_taken_over(keeping: Keeping) -> None:
+    other = keeping.another("an operator that was removed")
+    keeping.put(node())
+    other.tick(keeping.now)
+    end(other)
+    keeping.tick()
+    assert keeping.condition("Ready") == ("False", "NameTaken")
+    keeping.sql("UPDATE node_owners SET seen_at = seen_at - interval '1 hour' WHERE owner <> 'here'")
+    keeping.tick(MIRROR_SECONDS)
+    keeping.tick()
+    assert keeping.condition("Ready") == ("True", "Sending")

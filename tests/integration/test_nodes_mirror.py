@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from postfleet_operator.errors import StoreUnavailable
-from postfleet_operator.nodes import Mirrored, mirror
+from postfleet_operator.nodes import OWNER_SECONDS, Mirrored, mirror
 from postfleet_operator.spec import API_VERSION, SendingNode, parse_node
 
 
@@ -24,9 +24,14 @@ def rows(url: str) -> dict[str, tuple[Any, ...]]:
     return {name: tuple(rest) for name, *rest in found}
 
 
-def apply(url: str, *nodes: SendingNode) -> Mirrored:
+def apply(url: str, *nodes: SendingNode, owner: str = "here") -> Mirrored:
     with psycopg.connect(url) as connection:
-        return mirror(connection, nodes)
+        return mirror(connection, nodes, owner)
+
+
+def let_pass(url: str, seconds: float) -> None:
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE node_owners SET seen_at = seen_at - make_interval(secs => %s)", (seconds,))
 
 
 def test_nodes_appear_with_every_default_filled_in(database_url: str) -> None:
@@ -56,7 +61,7 @@ def test_nodes_that_are_gone_disappear(database_url: str) -> None:
 def test_mail_of_a_held_node_waits_and_a_kept_row_stays(database_url: str) -> None:
     apply(database_url, node("acme-1"), node("acme-2"))
     with psycopg.connect(database_url) as connection:
-        assert mirror(connection, [node("acme-1")], held={"acme-1"}, kept={"acme-2"}) == Mirrored(1, 0)
+        assert mirror(connection, [node("acme-1")], "here", held={"acme-1"}, kept={"acme-2"}) == Mirrored(1, 0)
     assert {name: row[1] for name, row in rows(database_url).items()} == {"acme-1": True, "acme-2": False}
     assert apply(database_url, node("acme-1")) == Mirrored(1, 1)
     assert rows(database_url)["acme-1"][1] is False
@@ -74,5 +79,25 @@ def test_a_connection_that_is_gone_is_told_in_the_package_s_words(database_url: 
         with psycopg.connect(database_url, autocommit=True) as other:
             other.execute("SELECT pg_terminate_backend(%s)", (backend,))
         with pytest.raises(StoreUnavailable, match=r"^PostgreSQL: "):
-            mirror(connection, [node("acme-1")])
+            mirror(connection, [node("acme-1")], "here")
     assert rows(database_url) == {}
+
+
+def test_an_operator_leaves_the_nodes_of_another_alone(database_url: str) -> None:
+    apply(database_url, node("acme-1"), owner="fleet")
+    before = rows(database_url)
+    assert apply(database_url) == Mirrored(0, 0)
+    changed = node("acme-1", limits={"perDay": 5})
+    assert apply(database_url, changed, node("acme-2")) == Mirrored(1, 0, {"acme-1": "fleet"})
+    assert rows(database_url)["acme-1"] == before["acme-1"]
+    assert apply(database_url) == Mirrored(0, 1)
+    assert rows(database_url) == before
+
+
+def test_the_nodes_of_an_operator_that_is_gone_go_to_whoever_has_them(database_url: str) -> None:
+    apply(database_url, node("acme-1"), node("acme-2"), owner="gone")
+    let_pass(database_url, OWNER_SECONDS + 1)
+    assert apply(database_url, node("acme-1")) == Mirrored(1, 0)
+    assert apply(database_url, node("acme-1")) == Mirrored(0, 0)
+    assert apply(database_url, node("acme-1"), owner="gone") == Mirrored(0, 1, {"acme-1": "here"})
+    assert apply(database_url) == Mirrored(0, 1)

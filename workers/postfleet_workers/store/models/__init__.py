@@ -8,7 +8,7 @@ from postfleet_workers.store.models.contact import Contact, ContactList, Contact
 from postfleet_workers.store.models.email import Email, EmailAttempt
 from postfleet_workers.store.models.hold import Hold
 from postfleet_workers.store.models.job import Job, JobAttempt
-from postfleet_workers.store.models.node import SendingNode
+from postfleet_workers.store.models.node import NodeOwner, SendingNode
 from postfleet_workers.store.models.tenant import Tenant
 from postfleet_workers.store.models.worker import Worker
 
@@ -23,6 +23,7 @@ __all__ = [
     "Hold",
     "Job",
     "JobAttempt",
+    "NodeOwner",
     "SendingNode",
     "Tenant",
     "Worker",

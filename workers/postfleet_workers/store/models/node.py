@@ -15,7 +15,7 @@ class SendingNode(Base):
     """The mirror of a SendingNode resource, written by the operator; never credentials.
 
     `spec` is the resource's, camelCase, with defaults filled in; `paused` repeats `spec.paused`, so that SQL need not
-    look inside.
+    look inside. `owner` is who mirrors it.
     """
 
     __tablename__ = "sending_nodes"
@@ -25,3 +25,13 @@ class SendingNode(Base):
     paused: Mapped[bool] = mapped_column(server_default=text("false"))
     generation: Mapped[BigInt] = mapped_column(server_default=text("1"))
     updated_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    owner: Mapped[str | None]
+
+
+class NodeOwner(Base):
+    """Who mirrors SendingNode resources into this database, and when each last did."""
+
+    __tablename__ = "node_owners"
+
+    owner: Mapped[str] = mapped_column(primary_key=True)
+    seen_at: Mapped[datetime]
