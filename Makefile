@@ -13,7 +13,7 @@ TAG ?= $(VERSION)
 IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 ENGINE ?= $(firstword $(foreach name,docker podman,$(if $(shell command -v $(name)),$(name))))
 
-.PHONY: help setup demo test test-unit test-cluster test-deps bench-scaling bench-operator lint fmt \
+.PHONY: help setup demo test test-unit test-cluster test-deps test-tools bench-scaling bench-operator lint fmt \
   docs docs-serve ci clean
 
 help: ## Show this help.
@@ -32,7 +32,7 @@ setup: .venv/.ready ## Make .venv from uv.lock.
 demo: setup ## Send a campaign of 10,000 mails through a fleet of workers on this machine.
 	@$(BIN)/postfleet-local demo $(ARGS)
 
-test: setup ## Run everything that needs no cluster.
+test: setup test-tools ## Run everything that needs no cluster.
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-unit: setup ## Run the tests that take milliseconds.
@@ -41,7 +41,10 @@ test-unit: setup ## Run the tests that take milliseconds.
 test-cluster: setup test-deps ## Run the operator against a real API server, with pods as processes.
 	$(BIN)/pytest tests/cluster -n 2 --dist worksteal $(ARGS)
 
-test-deps: ## Build the API server and etcd that test-cluster needs, once; needs Go or KUBEBUILDER_ASSETS.
+test-tools: ## Get Prometheus, which the tests of alerts and the dashboard need, from Debian's package.
+	-@$(PYTHON) tests/prometheus_tools.py >/dev/null
+
+test-deps: test-tools ## Build the API server and etcd that test-cluster needs, once; needs Go or KUBEBUILDER_ASSETS.
 	@$(PYTHON) tests/cluster/assets.py
 
 bench-scaling: setup ## Compare the scaling policies on every shipped trace.
