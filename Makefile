@@ -14,7 +14,7 @@ IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev
 ENGINE ?= $(firstword $(foreach name,docker podman,$(if $(shell command -v $(name)),$(name))))
 
 .PHONY: help setup demo test test-unit test-cluster test-deps test-tools bench-scaling bench-operator lint fmt \
-  docs docs-serve ci clean
+  docs docs-serve images kind-up kind-demo kind-down ci clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -74,6 +74,15 @@ images: ## Build the images postfleet-operator and postfleet-worker; needs Docke
 	  { echo "images: needs Docker or podman, running (https://docs.docker.com/get-started/get-docker)" >&2; exit 2; }
 	$(ENGINE) build -f operator/Dockerfile -t $(REGISTRY)/postfleet-operator:$(TAG) $(IMAGE_ARGS) .
 	$(ENGINE) build -f workers/Dockerfile -t $(REGISTRY)/postfleet-worker:$(TAG) $(IMAGE_ARGS) .
+
+kind-up: ## Make a cluster on this machine with everything in it; needs Docker, kind, kubectl and Helm.
+	@$(PYTHON) examples/02-kind/kind.py up $(ARGS)
+
+kind-demo: ## Send a campaign through that cluster and report.
+	@$(PYTHON) examples/02-kind/kind.py demo $(ARGS)
+
+kind-down: ## Delete that cluster.
+	@$(PYTHON) examples/02-kind/kind.py down $(ARGS)
 
 ci: ## Run the gate that CI runs.
 	bash .ci/run
