@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import psycopg
 
 from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.rounds import due
 from postfleet_operator.stores import Connect
 
 RETRY_SECONDS = 5.0
@@ -34,7 +35,7 @@ class Ledger:
         Raises:
             StoreUnavailable: PostgreSQL does not answer, or did not a moment ago.
         """
-        if now < self._retry_at:
+        if not due(now, self._retry_at, RETRY_SECONDS):
             raise StoreUnavailable(self.problem)
         try:
             if self._connection is None:

@@ -28,6 +28,7 @@ from postfleet_operator.credentials import (
 from postfleet_operator.deployment import nodes_secret
 from postfleet_operator.errors import ClusterUnavailable, NameTaken, NotLeader, OperatorError
 from postfleet_operator.reasons import Reason
+from postfleet_operator.rounds import due
 from postfleet_operator.spec import SendingNode
 from postfleet_operator.workerset import WorkerSet
 
@@ -122,7 +123,7 @@ class Logins:
             settled,
             heard,
         )
-        if asked == self._asked and now < self._quiet_until:
+        if asked == self._asked and not due(now, self._quiet_until, QUIET_SECONDS):
             return self._problems
         self._checks = 0
         self._delivered = {each.key: self._delivered.get(each.key) or _Delivered() for each in sets}
@@ -160,7 +161,7 @@ class Logins:
     ) -> None:
         """`names` are the nodes that the set serves; of others it keeps the files of `kept`, or all (None)."""
         own = self._delivered[workers.key]
-        if now < own.retry_at:
+        if not due(now, own.retry_at, RETRY_SECONDS):
             return
         try:
             found = self._seen(workers, own, now)
@@ -194,7 +195,7 @@ class Logins:
     def _look(self, workers: WorkerSet, own: _Delivered, now: float) -> Mapping[str, str] | None:
         """What the Secret holds, when it is time to compare; None otherwise."""
         if own.checked_at is not None and not own.touched:
-            if now < own.checked_at + CHECK_SECONDS or self._checks >= CHECKS_PER_TICK:
+            if not due(now, own.checked_at + CHECK_SECONDS, CHECK_SECONDS) or self._checks >= CHECKS_PER_TICK:
                 return None
             self._checks += 1
         found = self._cluster.secret(workers.namespace, nodes_secret(workers)) or {}

@@ -10,6 +10,7 @@ from postfleet_operator.cluster import BrokenNode, Cluster
 from postfleet_operator.node_conditions import NodeFacts
 from postfleet_operator.node_status import compose, worth_writing
 from postfleet_operator.reasons import EventReason, EventType, NodeConditionType, Reason
+from postfleet_operator.rounds import due
 from postfleet_operator.spec import SendingNode
 
 # A condition that flaps is told of this often.
@@ -54,7 +55,8 @@ def report(cluster: Cluster, node: SendingNode | BrokenNode, facts: NodeFacts, l
     written = node.status if last.status is None else last.status
     status = compose(facts, written, now)
     for turn in turns(written.get("conditions") or [], status["conditions"]):
-        if now >= last.told_at.get(turn.reason, -EVENT_SECONDS) + EVENT_SECONDS:
+        told_at = last.told_at.get(turn.reason)
+        if told_at is None or due(now, told_at + EVENT_SECONDS, EVENT_SECONDS):
             last.told_at[turn.reason] = now
             cluster.event(node, turn.type, turn.reason, turn.message)
     if worth_writing(written, status, now - last.written_at):

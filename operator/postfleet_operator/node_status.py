@@ -8,6 +8,7 @@ from typing import Any
 from postfleet_operator.conditions import Facts
 from postfleet_operator.node_conditions import NodeFacts, phase
 from postfleet_operator.node_conditions import compose as compose_conditions
+from postfleet_operator.rounds import due
 from postfleet_operator.spec import Mode, NodeSpec
 from postfleet_operator.status import latest
 
@@ -41,7 +42,7 @@ def worth_writing(written: Mapping[str, Any], status: Mapping[str, Any], seconds
     """Whether `status` differs from what was written `seconds_since` ago in a way that should be written now."""
     if written == status:
         return False
-    return seconds_since >= NUMBERS_SECONDS or _steady(written) != _steady(status)
+    return due(seconds_since, NUMBERS_SECONDS, NUMBERS_SECONDS) or _steady(written) != _steady(status)
 
 
 def _numbers(facts: NodeFacts, spec: NodeSpec) -> dict[str, int]:

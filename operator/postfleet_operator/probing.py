@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from postfleet_operator.reachability import Probe
+from postfleet_operator.rounds import due
 
 EVERY_SECONDS = 60.0
 TIMEOUT_SECONDS = 5.0
@@ -53,7 +54,8 @@ class Prober:
     def ask(self, endpoint: Endpoint, now: float) -> None:
         """See that the endpoint is looked at, if that was not done within the last minute. Never waits."""
         with self._lock:
-            if now < self._asked_at.get(endpoint, -EVERY_SECONDS) + EVERY_SECONDS:
+            asked_at = self._asked_at.get(endpoint)
+            if asked_at is not None and not due(now, asked_at + EVERY_SECONDS, EVERY_SECONDS):
                 return
             self._asked_at[endpoint] = now
             if len(self._threads) < THREADS:

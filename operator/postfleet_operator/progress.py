@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import structlog
 
+from postfleet_operator.rounds import due
 from postfleet_operator.scaling.values import Work
 from postfleet_operator.stores import Connect
 from postfleet_operator.workerset import SHARED
@@ -54,7 +55,7 @@ class Progress:
 
     def look(self, now: float) -> Mapping[str, Work]:
         """What was done since the last look, by worker set key; only what has news. `now` is epoch seconds."""
-        if now < self._next_at:
+        if not due(now, self._next_at, RETRY_SECONDS):
             return {}
         self._next_at = now + EVERY_SECONDS
         try:

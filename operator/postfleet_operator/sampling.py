@@ -15,6 +15,7 @@ import psycopg
 import redis
 import structlog
 
+from postfleet_operator import rounds
 from postfleet_operator.reading import QueueReading, parse_record, problems, sum_up
 from postfleet_operator.scaling.values import QueueLoad, Signal, Source
 from postfleet_operator.stores import Connect
@@ -133,7 +134,7 @@ class Sampler:
         if not broken:
             return {}
         lost = {key: Signal(Source.NONE, why) for key, (_, why) in broken.items()}
-        if now < self._database_retry_at:
+        if not rounds.due(now, self._database_retry_at, RETRY_SECONDS):
             return lost
         try:
             with self._connect() as connection:

@@ -14,6 +14,7 @@ import psycopg
 from postfleet_operator.cluster import Cluster
 from postfleet_operator.conditions import Problem
 from postfleet_operator.reasons import EventReason, EventType, Reason
+from postfleet_operator.rounds import due
 from postfleet_operator.workerset import WorkerSet
 
 NOTICE_SECONDS = 3600.0
@@ -158,7 +159,8 @@ class Unserved:
         """Say which queues nobody works on; `jobs` has all of them."""
         self._told_at = {queue: at for queue, at in self._told_at.items() if queue in jobs}
         for queue, number in jobs.items():
-            if now >= self._told_at.get(queue, -NOTICE_SECONDS) + NOTICE_SECONDS:
+            told_at = self._told_at.get(queue)
+            if told_at is None or due(now, told_at + NOTICE_SECONDS, NOTICE_SECONDS):
                 self._told_at[queue] = now
                 message = f"queue {queue} has {_many(number)}, but no JobPool lists it in spec.queues"
                 self._cluster.notice(EventType.WARNING, EventReason.QUEUE_UNSERVED, message)

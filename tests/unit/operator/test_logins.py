@@ -133,6 +133,17 @@ def test_many_touched_at_once_are_all_put_right(delivering: Delivering) -> None:
     assert all(delivering.cluster.secrets["default", f"{name}-nodes"] == FILES for name in names)
 
 
+def test_a_clock_that_is_set_back_delays_no_retry_and_no_check(delivering: Delivering) -> None:
+    del delivering.cluster.secrets[PLACE]  # nobody hears of it
+    delivering.tick(-3600)
+    assert delivering.applied == 2
+    delivering.cluster.put_secret(*PLACE, {})
+    delivering.cluster.failures[KEY] = NameTaken("in the way")
+    assert delivering.tick() != {}
+    del delivering.cluster.failures[KEY]
+    assert delivering.tick(-3600) == {}
+
+
 def test_files_that_linger_outlive_a_secret_that_was_deleted(delivering: Delivering) -> None:
     delivering.cluster.remove_resource("SendingNode", "default/acme-1")
     found = census.take(delivering.cluster.pools(), [])
