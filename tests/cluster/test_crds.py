@@ -93,7 +93,7 @@ def test_scale_writes_the_replicas_of_the_pool(plane: ControlPlane, namespace: s
 @pytest.mark.parametrize(
     ("resource", "columns", "wide"),
     [
-        ("jp", "NAME MODE DESIRED READY BACKLOG OLDEST BOTTLENECK AGE", "PAUSED DECISION"),
+        ("jp", "NAME MODE DESIRED AVAILABLE BACKLOG OLDEST BOTTLENECK READY REASON AGE", "PAUSED DECISION"),
         ("sn", "NAME PHASE POOL PLACEMENT ACCEPTED REMAINING READY AGE", "HOST DOMAIN MESSAGE"),
     ],
 )
@@ -105,6 +105,18 @@ def test_a_list_shows_what_people_ask(
     assert plane.kubectl("get", resource, namespace=namespace).splitlines()[0].split() == columns.split()
     shown = plane.kubectl("get", resource, "-o", "wide", namespace=namespace).splitlines()[0].split()
     assert shown == f"{columns} {wide}".split()
+
+
+def test_a_list_says_why_a_pool_is_refused(plane: ControlPlane, namespace: str) -> None:
+    apply(plane, namespace, manifest("JobPool", {}))
+    ready = {"type": "Ready", "status": "False", "reason": "InvalidSpec", "message": "spec.worker: …"}
+    status = {"status": {"conditions": [ready | {"lastTransitionTime": "2026-01-01T00:00:00Z"}]}}
+    plane.kubectl(
+        "patch", "jp", "x", "--subresource=status", "--type=merge", "-p", json.dumps(status), namespace=namespace
+    )
+    assert plane.kubectl("get", "jp", namespace=namespace).splitlines()[1].split()[:4] == [
+        "x", "Auto", "False", "InvalidSpec",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("path", ["jobpool.spec.autoscaling.target", "jobpool.spec.podTemplate", "sendingnode.spec"])
