@@ -268,7 +268,7 @@ def test_postgresql_goes_away_and_comes_back(keeping: Keeping) -> None:
     assert keeping.files() != {}, "the rest goes on"
     assert keeping.condition("Mirrored") == keeping.condition("Mirrored", "default/acme-2")
     assert keeping.condition("Mirrored") == ("False", "DatabaseUnavailable")
-    assert (keeping.phase(), keeping.phase("default/acme-2")) == ("Active", "Pending")
+    assert (keeping.phase(), keeping.phase("default/acme-2")) == ("Blocked", "Pending")
     for _ in range(8):
         keeping.tick()
     keeping.away = False
