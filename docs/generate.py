@@ -63,8 +63,9 @@ cannot work is named in one line, and the command ends with exit code 2. Times a
 CLI_HEAD = """\
 # Commands
 
-Three programs: [`postfleet`](#postfleet) does and shows the work, [`postfleet-operator`](#postfleet-operator) is about
-the resources, [`postfleet-local`](#postfleet-local) runs a whole fleet on this machine.
+[`postfleet`](#postfleet) does and shows the work, [`postfleet-operator`](#postfleet-operator) is about the resources,
+[`postfleet-local`](#postfleet-local) runs a whole fleet on this machine. [`kubectl-jobpool`](#kubectl-jobpool) is what
+`kubectl jobpool` runs, once it is on your `PATH`.
 
 Results go to stdout, everything else to stderr. Commands that show something take `--output table` (the default) or
 `--output json`; the JSON is one line. An error is one line, and the exit code says what kind it is:
@@ -159,7 +160,7 @@ def _rules(node: Schema, title: str) -> Iterator[str]:
     """The rules of a section, as a list."""
     rules = node.get("x-kubernetes-validations", ())
     for rule in rules:
-        place = f"`{title}{rule['fieldPath']}`: " if "fieldPath" in rule else ""
+        place = f"`{title}{rule['fieldPath']}`: " if title and "fieldPath" in rule else ""
         yield f"- Rule: {place}{rule['message']}."
     if rules:
         yield ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from postfleet_operator.manifests import load
 from postfleet_operator.overlay import MERGE_KEYS, REPLACED
 from postfleet_operator.spec import API_VERSION, parse_node, parse_pool
 from postfleet_operator.workerset import worker_sets
-from refused import BROKEN, MINIMAL, manifest
+from refused import BROKEN, FLOOR, MINIMAL, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_dir())
@@ -37,6 +38,23 @@ def test_a_broken_manifest_is_refused_in_the_parser_s_words(
 ) -> None:
     kind = place.split(".")[0]
     assert start in refusal(plane, namespace, manifest(kind, BROKEN[place, start]))
+
+
+@pytest.mark.parametrize("kind", MINIMAL)
+def test_a_bad_name_is_told_at_its_field(plane: ControlPlane, namespace: str, kind: str) -> None:
+    told = refusal(plane, namespace, manifest(kind, {"metadata": {"name": "x.y"}}))
+    assert "metadata.name: Invalid value" in told
+    assert "nil" not in told
+
+
+@pytest.mark.parametrize("zone", ["CEST", "Berlin", "europe/berlin", "Local", "+02:00"])
+def test_what_is_no_time_zone_is_told_in_the_parser_s_words_first(
+    plane: ControlPlane, namespace: str, zone: str
+) -> None:
+    floor = {**FLOOR, "timezone": zone}
+    given = manifest("JobPool", {"spec": {"queues": ["a"], "autoscaling": {"schedules": [floor]}}})
+    told = refusal(plane, namespace, given)
+    assert re.search(r'timezone: Invalid value: "[^"]*": not a time zone, give an IANA name', told)
 
 
 def test_a_misspelt_field_is_refused(plane: ControlPlane, namespace: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+import zoneinfo
 from collections.abc import Iterator
 from functools import reduce
 from operator import getitem
@@ -453,6 +454,16 @@ def test_a_cron_expression_that_the_crd_takes_is_one(expression: str) -> None:
         assert not taken
         with pytest.raises(InvalidManifest, match="not a cron expression"):
             parse_pool(given)
+
+
+def test_every_time_zone_that_there_is_has_the_shape_that_the_crd_asks_for() -> None:
+    node = schema("JobPool")["properties"]["spec"]["properties"]["autoscaling"]["properties"]["schedules"]["items"]
+    [rule] = node["properties"]["timezone"]["x-kubernetes-validations"]
+    patterns = re.findall(r"self\.matches\('([^']+)'\)", rule["rule"])
+    assert len(patterns) == 2
+    no_zones = {"Factory", "localtime"}
+    for zone in zoneinfo.available_timezones() - no_zones:
+        assert any(re.search(pattern, zone) for pattern in patterns), zone
 
 
 @pytest.mark.parametrize("name", definitions.FILES)
