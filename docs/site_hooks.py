@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
@@ -16,10 +17,30 @@ from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 DOCS = "docs/"
+DOCS_DIR = ROOT / DOCS
 # Beside docs/: these become part of the site under the same names.
 JOINING = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/*/*")
 LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^)\s]+)\)")
 FENCE = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Put the names of files where the navigation has a pattern."""
+    config.nav = [_expanded(item) for item in config.nav or ()]
+    return config
+
+
+def _expanded(item: Any) -> Any:
+    match item:
+        case dict():
+            return {title: _expanded(inner) for title, inner in item.items()}
+        case list():
+            return [_expanded(inner) for inner in item]
+        case str() if "*" in item:
+            roots = (DOCS_DIR, ROOT)
+            return sorted(path.relative_to(root).as_posix() for root in roots for path in root.glob(item))
+        case _:
+            return item
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
