@@ -85,6 +85,54 @@ BROKEN: dict[tuple[str, str], dict[str, Any]] = {
 }
 
 
+# Cron expressions, and whether they are taken.
+CRONS: dict[str, bool] = {
+    **dict.fromkeys(
+        [
+            "* * * * *",
+            "0 8 * * 1-5",
+            "*/10 0-23/2 1,15 JAN-mar mon,WED",
+            "59 23 31 12 7",
+            "05 08 01 02 0",
+            "0 0 L * *",
+            "0 0 LW * *",
+            "0 9 * * 1#2,5L",
+            "0  8  *  *  *",
+            "5-5,7-9/010 */1 * Jan-Dec SUN-sat",
+            "0 8 * * 5-7",
+        ],
+        True,
+    ),
+    **dict.fromkeys(
+        [
+            "60 * * * *",
+            "* 24 * * *",
+            "* * 0 * *",
+            "* * 32 * *",
+            "* * * 13 *",
+            "* * * * 8",
+            "* * * *",
+            "0 * * * * *",
+            "@daily",
+            "a * * * *",
+            "1,,2 * * * *",
+            "1, * * * *",
+            "-5 * * * *",
+            "* * * * 1#6",
+            "*/0 * * * *",
+            "0 0-23/00 * * *",
+            "0 5-1 * * *",
+            "1-2,9-08 * * * *",
+            "0 8 * DEC-JAN *",
+            "0 8 * * FRI-mon",
+            "0 8 * MON *",
+            "0 8 * * abc",
+        ],
+        False,
+    ),
+}
+
+
 def manifest(kind: str, broken: dict[str, Any]) -> dict[str, Any]:
     """A minimal resource with the broken part in it."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": "x"}, "spec": MINIMAL[kind], **broken}

@@ -15,7 +15,7 @@ from postfleet_operator.manifests import load
 from postfleet_operator.overlay import MERGE_KEYS, REPLACED
 from postfleet_operator.spec import API_VERSION, parse_node, parse_pool
 from postfleet_operator.workerset import worker_sets
-from refused import BROKEN, FLOOR, MINIMAL, manifest
+from refused import BROKEN, CRONS, FLOOR, MINIMAL, manifest
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = sorted(path.name for path in (ROOT / "examples").iterdir() if path.is_dir())
@@ -55,6 +55,16 @@ def test_what_is_no_time_zone_is_told_in_the_parser_s_words_first(
     given = manifest("JobPool", {"spec": {"queues": ["a"], "autoscaling": {"schedules": [floor]}}})
     told = refusal(plane, namespace, given)
     assert re.search(r'timezone: Invalid value: "[^"]*": not a time zone, give an IANA name', told)
+
+
+@pytest.mark.parametrize("expression", CRONS)
+def test_the_server_tells_what_is_a_cron_expression(plane: ControlPlane, namespace: str, expression: str) -> None:
+    floor = {**FLOOR, "cron": expression}
+    given = manifest("JobPool", {"spec": {"queues": ["a"], "autoscaling": {"schedules": [floor]}}})
+    if CRONS[expression]:
+        apply(plane, namespace, given)
+    else:
+        assert "not a cron expression" in refusal(plane, namespace, given)
 
 
 def test_a_misspelt_field_is_refused(plane: ControlPlane, namespace: str) -> None:
