@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import socket
 import threading
 from collections.abc import Callable
@@ -20,12 +21,11 @@ from uuid import uuid4
 
 import kopf
 import structlog
-from kubernetes.client import Configuration
 from prometheus_client import CollectorRegistry
 
 from postfleet_operator import clock, handlers
 from postfleet_operator.autoscaler import Autoscaler
-from postfleet_operator.errors import OperatorError
+from postfleet_operator.errors import InputError, OperatorError
 from postfleet_operator.health import Health
 from postfleet_operator.keeper import Keeper
 from postfleet_operator.kube import election
@@ -34,6 +34,7 @@ from postfleet_operator.kube.client import Api
 from postfleet_operator.kube.cluster import KubeCluster
 from postfleet_operator.kube.events import Recorder, Reference
 from postfleet_operator.kube.gone import Gone
+from postfleet_operator.kube.kubeconfig import Access
 from postfleet_operator.kube.leadership import Alone, Leadership
 from postfleet_operator.kube.objects import PodView
 from postfleet_operator.kube.secrets import Secrets
@@ -47,6 +48,7 @@ log = structlog.get_logger(__name__)
 
 OWN_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 RETRY_SECONDS = 2.0
+RETRY_MOST_SECONDS = 10.0
 STUCK_SECONDS = 60.0
 END_SECONDS = 10.0
 # Pools that may wait for the API server at the same time.
@@ -58,18 +60,23 @@ class App:
 
     Args:
         settings: as given.
-        configuration: how to reach the API server.
+        access: how to reach the API server.
     """
 
-    def __init__(self, settings: Settings, configuration: Configuration) -> None:
+    def __init__(self, settings: Settings, access: Access) -> None:
         self._settings = settings
-        self._configuration = configuration
+        self._configuration = access.configuration
         self._registry = CollectorRegistry()
         self.metrics = Metrics(self._registry)
         self._stop = threading.Event()
         self._relist_soon = threading.Event()
         namespace = settings.lease_namespace or _own_namespace()
-        self._elector = Api(configuration, told=self.metrics.api_call, read_seconds=election.CALL_SECONDS)
+        self._elector = Api(
+            access.configuration,
+            told=self.metrics.api_call,
+            read_seconds=election.CALL_SECONDS,
+            source=access.source,
+        )
         self._leads: Leadership | Alone
         if settings.leader_election:
             identity = f"{socket.gethostname()}_{uuid4().hex[:8]}"
@@ -78,9 +85,9 @@ class App:
             )
         else:
             where = ", ".join(settings.watched) or "all namespaces"
-            self._leads = Alone(f"the operator of {where} at {configuration.host}")
+            self._leads = Alone(f"the operator of {where} at {access.configuration.host}")
             self.metrics.leading(True)
-        self._api = Api(configuration, self._leads.check, self.metrics.api_call)
+        self._api = Api(access.configuration, self._leads.check, self.metrics.api_call, source=access.source)
         connect = database(settings.database_url)
         self._redis = redis_client(settings.redis_url)
         self._cache = Cache()
@@ -120,13 +127,7 @@ class App:
         """Operate until `stop` is set."""
         with ExitStack() as exits:
             exits.callback(self._close)
-            health = Health(
-                self._settings.health_host,
-                self._settings.health_port,
-                live=self.live,
-                ready=self.ready,
-                registry=self._registry,
-            )
+            health = self._health()
             health.start()
             exits.callback(health.stop)
             log.info("health_served", host=self._settings.health_host, port=health.port)
@@ -147,6 +148,16 @@ class App:
             log.info("operating", namespaces=self._settings.watched or "all")
             stop.wait()
         log.info("stopped")
+
+    def _health(self) -> Health:
+        host, port = self._settings.health_host, self._settings.health_port
+        try:
+            return Health(host, port, live=self.live, ready=self.ready, registry=self._registry)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise InputError(f"POSTFLEET_HEALTH_PORT: {host}:{port} is in use, give another or 0") from None
+            name = "PORT" if error.errno == errno.EACCES else "HOST"
+            raise InputError(f"POSTFLEET_HEALTH_{name}: cannot listen on {host}:{port}: {error.strerror}") from None
 
     def live(self) -> str | None:
         """What is wrong so that only a new start helps; None when nothing is."""
@@ -176,12 +187,14 @@ class App:
 
     def _first_lists(self, stop: threading.Event) -> bool:
         """Fill the cache; while that fails, say why and try again. Whether it was done before `stop`."""
+        pause = RETRY_SECONDS
         while not stop.is_set():
             try:
                 self._watcher.relist()
             except OperatorError as error:
-                log.warning("not_listed", error=str(error), hint="are the CRDs installed? postfleet-operator crds")
-                stop.wait(RETRY_SECONDS)
+                log.warning("not_listed", error=str(error), retry_seconds=pause)
+                stop.wait(pause)
+                pause = min(2 * pause, RETRY_MOST_SECONDS)
             else:
                 return True
         return False

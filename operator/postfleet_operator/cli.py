@@ -22,13 +22,13 @@ def cli() -> None:
     """Run pools of workers on Kubernetes and scale them on the real backlog."""
 
 
-@cli.command("crds")
+@cli.command("crds", short_help="Print the CRDs for kubectl apply.")
 def print_crds() -> None:
     """Print the CustomResourceDefinitions: postfleet-operator crds | kubectl apply --server-side -f -."""
     click.echo(definitions.text(), nl=False)
 
 
-@cli.command()
+@cli.command(short_help="Check manifests without a cluster.")
 @click.option(
     "-f",
     "--filename",

@@ -13,6 +13,7 @@ OperatorError
       ├── NameTaken           a Deployment of that name belongs to somebody else
       ├── Rejected            the cluster refused what was applied
       └── NotFound            the object is not there
+           └── NotServed      the cluster has no such kind
 """
 
 from __future__ import annotations
@@ -74,3 +75,7 @@ class Rejected(PermanentError):  # noqa: N818
 
 class NotFound(PermanentError):  # noqa: N818
     """The object is not there."""
+
+
+class NotServed(NotFound):
+    """The cluster has no such kind of objects."""

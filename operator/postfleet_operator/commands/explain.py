@@ -7,27 +7,32 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
 from postfleet_operator import clock
-from postfleet_operator.errors import InputError, InvalidManifest
+from postfleet_operator.errors import InputError, InvalidManifest, NotFound, NotServed, Rejected
 from postfleet_operator.explain import Section, explain
 from postfleet_operator.spec import SendingNode, parse_node, parse_pool
+
+if TYPE_CHECKING:
+    from postfleet_operator.kube.client import Api  # the client's import takes long: only who needs it pays
 
 NAMESPACE = click.option("-n", "--namespace", help="The pool's namespace; by default that of the kubeconfig's context.")
 KUBECONFIG = click.option(
     "--kubeconfig", type=click.Path(path_type=Path), help="By default that of KUBECONFIG or ~/.kube/config."
 )
+CONTEXT = click.option("--context", help="Context of the kubeconfig; by default its current one.")
 OUTPUT = click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
 
 
-@click.command("explain")
+@click.command("explain", short_help="Say why POOL has the workers that it has.")
 @click.argument("pool", required=False)
 @NAMESPACE
 @KUBECONFIG
+@CONTEXT
 @click.option(
     "-f",
     "--filename",
@@ -44,6 +49,7 @@ def explain_pool(
     pool: str | None,
     namespace: str | None,
     kubeconfig: Path | None,
+    context: str | None,
     filename: Path | None,
     status: Path | None,
     output: str,
@@ -58,20 +64,28 @@ def explain_pool(
         if status is not None:
             manifest = {**manifest, "status": _documents(status)[0]}
     else:
-        manifest, nodes = _from_cluster(str(pool), namespace, kubeconfig), []
-        nodes = _nodes(manifest["metadata"]["namespace"], kubeconfig)
+        with _cluster(kubeconfig, context) as (api, usual):
+            manifest = _pool(api, namespace or usual, str(pool))
+            nodes = _nodes(api, namespace or usual)
     found = parse_pool(manifest)
     _print(explain(found.key, found.spec, found.status, clock.now(), list(_readable(nodes))), output)
 
 
-@click.command("list")
+@click.command("list", short_help="List pools: workers, backlog, what is in the way.")
 @NAMESPACE
 @click.option("-A", "--all-namespaces", is_flag=True, help="Pools of every namespace.")
 @KUBECONFIG
+@CONTEXT
 @OUTPUT
-def list_pools(namespace: str | None, all_namespaces: bool, kubeconfig: Path | None, output: str) -> None:
+def list_pools(
+    namespace: str | None, all_namespaces: bool, kubeconfig: Path | None, context: str | None, output: str
+) -> None:
     """List pools: workers, backlog, what one worker does, what is in the way."""
-    rows = [_row(manifest) for manifest in _pools(namespace, all_namespaces, kubeconfig)]
+    from postfleet_operator.kube import paths
+
+    with _cluster(kubeconfig, context) as (api, usual):
+        where = "" if all_namespaces else namespace or usual
+        rows = [_row(manifest) for manifest in _listed(api, paths.collection(paths.POOLS, where))]
     if output == "json":
         click.echo(json.dumps(rows))
         return
@@ -88,10 +102,12 @@ def list_pools(namespace: str | None, all_namespaces: bool, kubeconfig: Path | N
 @click.argument("pool")
 @NAMESPACE
 @KUBECONFIG
+@CONTEXT
 @OUTPUT
-def history(pool: str, namespace: str | None, kubeconfig: Path | None, output: str) -> None:
+def history(pool: str, namespace: str | None, kubeconfig: Path | None, context: str | None, output: str) -> None:
     """Show the last decisions about POOL, the newest first."""
-    status = _from_cluster(pool, namespace, kubeconfig).get("status") or {}
+    with _cluster(kubeconfig, context) as (api, usual):
+        status = _pool(api, namespace or usual, pool).get("status") or {}
     decisions = status.get("recentDecisions") or []
     if output == "json":
         click.echo(json.dumps(decisions))
@@ -103,6 +119,7 @@ def history(pool: str, namespace: str | None, kubeconfig: Path | None, output: s
 
 
 @click.group("kubectl-jobpool", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="postfleet", prog_name="kubectl jobpool")
 def plugin() -> None:
     """Look at JobPools from kubectl."""
 
@@ -176,46 +193,43 @@ def _documents(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _from_cluster(pool: str, namespace: str | None, kubeconfig: Path | None) -> dict[str, Any]:
-    from postfleet_operator.errors import NotFound
-    from postfleet_operator.kube import client, paths
+@contextlib.contextmanager
+def _cluster(kubeconfig: Path | None, context: str | None) -> Iterator[tuple[Api, str]]:
+    """A client, and the namespace that is meant where nobody names one."""
+    from postfleet_operator.kube.client import Api
+    from postfleet_operator.kube.kubeconfig import access
 
-    where = namespace or client.context_namespace(kubeconfig)
-    api = client.Api(client.configuration(kubeconfig))
+    found = access(kubeconfig, context)
+    api = Api(found.configuration, source=found.source)
     try:
-        return api.get(paths.one(paths.POOLS, where, pool))
-    except NotFound:
-        raise InputError(f"there is no JobPool {pool} in namespace {where}; -n names another") from None
+        yield api, found.namespace
     finally:
         api.close()
 
 
-def _pools(namespace: str | None, everywhere: bool, kubeconfig: Path | None) -> list[dict[str, Any]]:
-    from postfleet_operator.kube import client, paths
-
-    where = "" if everywhere else namespace or client.context_namespace(kubeconfig)
-    return _listed(paths.collection(paths.POOLS, where), kubeconfig)
-
-
-def _nodes(namespace: str, kubeconfig: Path | None) -> list[dict[str, Any]]:
-    """A person who may not read them gets the pool explained all the same."""
-    from postfleet_operator.errors import Rejected
+def _pool(api: Api, namespace: str, name: str) -> dict[str, Any]:
     from postfleet_operator.kube import paths
 
     try:
-        return _listed(paths.collection(paths.NODES, namespace), kubeconfig)
+        return api.get(paths.one(paths.POOLS, namespace, name))
+    except NotServed:
+        raise
+    except NotFound:
+        raise InputError(f"there is no JobPool {name} in namespace {namespace}; -n names another") from None
+
+
+def _nodes(api: Api, namespace: str) -> list[dict[str, Any]]:
+    """A person who may not read them gets the pool explained all the same."""
+    from postfleet_operator.kube import paths
+
+    try:
+        return _listed(api, paths.collection(paths.NODES, namespace))
     except Rejected as error:
         click.echo(f"without sending nodes: {error}", err=True)
         return []
 
 
-def _listed(path: str, kubeconfig: Path | None) -> list[dict[str, Any]]:
-    from postfleet_operator.kube import client
-
-    api = client.Api(client.configuration(kubeconfig))
+def _listed(api: Api, path: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
-    try:
-        api.list(path, "", found.append)
-    finally:
-        api.close()
+    api.list(path, "", found.append)
     return found

@@ -69,7 +69,7 @@ class Duration(click.ParamType[int]):
         return seconds
 
 
-@click.command()
+@click.command(short_help="Replay arrivals through a pool's policy.")
 @click.option(
     "-f",
     "--filename",

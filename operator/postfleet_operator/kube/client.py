@@ -10,17 +10,16 @@ leadership must not write any more, however long it was stopped in between.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import kubernetes
 import urllib3
 from kubernetes.client import ApiClient, ApiException, Configuration
-from kubernetes.config import ConfigException
 
 from postfleet_operator import clock
-from postfleet_operator.errors import ClusterUnavailable, Conflict, InputError, NotFound, Rejected
+from postfleet_operator.errors import ClusterUnavailable, Conflict, NotFound, NotServed, Rejected
+from postfleet_operator.spec import GROUP, VERSION
 
 CONNECT_SECONDS = 2.0
 READ_SECONDS = 10.0
@@ -32,46 +31,16 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 PLAIN = "application/json"
 
-# How many connections the loops, the events and kopf's cache may use at a time.
-CONNECTIONS = 16
+# The API server refuses with 500 what is not in the schema of a Deployment. It never gets better by itself, and comes
+# from the pool's podTemplate.
+UNTYPED = re.compile(r"failed to create typed patch object \([^)]*\): (?:errors: )?")
+TEMPLATE = re.compile(r"\.?\bspec\.template\.")
+CONNECTION = re.compile(r"HTTPS?Connection(?:Pool)?\(host='([^']*)', port=(\d+)\): ")
+NO_SUCH_PATH = "404 page not found"
+OURS = f"/apis/{GROUP}/{VERSION}/"
+CRDS_MISSING = "the CRDs are not installed: `postfleet-operator crds | kubectl apply --server-side -f -`"
 
 Told = Callable[[str, str, int | None], None]
-
-
-def configuration(kubeconfig: Path | None = None) -> Configuration:
-    """How to reach the API: a kubeconfig that is named or in its usual place, else the pod's service account.
-
-    Raises:
-        InputError: neither is there.
-    """
-    found = Configuration()
-    try:
-        if kubeconfig is None:
-            try:
-                kubernetes.config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
-            except ConfigException:
-                kubernetes.config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
-        else:
-            kubernetes.config.load_kube_config(  # type: ignore[no-untyped-call]
-                str(kubeconfig), client_configuration=found
-            )
-    except (ConfigException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"no cluster: {reason}; run in a pod, or set KUBECONFIG to a kubeconfig file") from None
-    found.connection_pool_maxsize = CONNECTIONS
-    found.retries = False  # who asked knows better what to do about a failure
-    return found
-
-
-def context_namespace(kubeconfig: Path | None = None) -> str:
-    """The namespace of the kubeconfig's context; `default` without one."""
-    try:
-        _, active = kubernetes.config.list_kube_config_contexts(  # type: ignore[no-untyped-call]
-            None if kubeconfig is None else str(kubeconfig)
-        )
-    except (ConfigException, OSError):
-        return "default"
-    return str((active.get("context") or {}).get("namespace") or "default")
 
 
 def anybody() -> None:
@@ -86,6 +55,7 @@ class Api:
         may_write: raises NotLeader when nothing may be written.
         told: told verb, resource and status code (None without an answer) of every call.
         read_seconds: how long an answer may take.
+        source: what said how to reach it, for errors.
     """
 
     def __init__(
@@ -94,11 +64,13 @@ class Api:
         may_write: Callable[[], None] = anybody,
         told: Told | None = None,
         read_seconds: float = READ_SECONDS,
+        source: str = "the kubeconfig",
     ) -> None:
         self._client = ApiClient(configuration)
         self._may_write = may_write
         self._told = told
         self._read_seconds = read_seconds
+        self._source = source
         self._quiet_until = float("-inf")
 
     def get(self, path: str) -> dict[str, Any]:
@@ -115,6 +87,7 @@ class Api:
         """Read every object of a collection, page by page; `take` gets each. Returns the list without its items.
 
         Raises:
+            NotServed: there are no such objects, their CRD is missing.
             Rejected: the server refuses.
             ClusterUnavailable: the server does not answer, or is not able to.
         """
@@ -190,14 +163,14 @@ class Api:
         except ApiException as error:
             status, content = error.status, (error.body or error.reason or "")
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise ClusterUnavailable(f"the API server: {_words(error)}") from error
+            raise ClusterUnavailable(f"the API server: {_words(error) or type(error).__name__}") from error
         finally:
             if self._told is not None:
                 self._told(verb or method, _resource(path), status)
         text = content.decode(errors="replace") if isinstance(content, bytes) else str(content)
         if status is not None and 200 <= status < 300:
             return _json(text)
-        raise _failure(status or 0, text, path)
+        raise _failure(status or 0, text, path, self._source)
 
     def _obey(self, status: int, headers: Mapping[str, str]) -> None:
         if status in (429, 503):
@@ -216,17 +189,26 @@ def _json(text: str) -> dict[str, Any]:
     return found
 
 
-def _failure(status: int, text: str, path: str) -> Exception:
+def _failure(status: int, text: str, path: str, source: str) -> Exception:
     try:
         message = str(json.loads(text).get("message") or text)
     except (ValueError, AttributeError):
         message = text
-    message = " ".join(message.split())[:500] or f"status {status}"
+    message = _words(message, 500) or f"status {status}"
+    if status == 0:  # what the client says when TLS fails
+        words = message.removeprefix("SSLError ")
+        return ClusterUnavailable(f"the API server: no TLS: {words}; look at its certificate authority in {source}")
+    if status == 401:
+        return ClusterUnavailable(f"the API server: {status} {message}; look at the credentials in {source}")
     if status == 404:
+        if message == NO_SUCH_PATH and path.startswith(OURS):
+            return NotServed(CRDS_MISSING)
         return NotFound(f"{path}: {message}")
     if status == 409:
         return Conflict(f"the API server: {status} {message}")
-    if status in (401, 408, 410, 429) or status >= 500 or status == 0:
+    if status == 500 and (found := UNTYPED.match(message)) is not None:
+        return Rejected(TEMPLATE.sub("spec.podTemplate.", message[found.end() :]))
+    if status in (408, 410, 429) or status >= 500:
         return ClusterUnavailable(f"the API server: {status} {message}")
     return Rejected(message)
 
@@ -240,5 +222,5 @@ def _resource(path: str) -> str:
     return "/".join([rest[0], *rest[2:3]]) if rest else ""
 
 
-def _words(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def _words(said: object, most: int = 200) -> str:
+    return CONNECTION.sub(r"\1:\2: ", " ".join(str(said).split()))[:most]

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import click
 import pytest
 import yaml
+
+from postfleet_operator import cli
 
 POOL = "apiVersion: postfleet.io/v1alpha1\nkind: JobPool\nmetadata: {name: email}\nspec: {queues: [a]}\n"
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    code = "from postfleet_operator.cli import main; main()"
+URLS = {"POSTFLEET_DATABASE_URL": "postgresql://u@127.0.0.1:1/d", "POSTFLEET_REDIS_URL": "redis://127.0.0.1:1"}
+
+
+def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return program("main", arguments, env or {})
+
+
+def plugin(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return program("kubectl_jobpool", arguments, {})
+
+
+def program(entry: str, arguments: Sequence[str], env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    code = f"from postfleet_operator.cli import {entry}; {entry}()"
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        env={**os.environ, **env},
+        timeout=60,
+        check=False,
     )
 
 
@@ -76,3 +97,45 @@ def test_wrong_usage_is_one_line(arguments: tuple[str, ...], command: str) -> No
     assert (result.returncode, len(result.stderr.splitlines()), result.stdout) == (2, 1, "")
     assert result.stderr.startswith("postfleet-operator: ")
     assert result.stderr.endswith(f" (see `{command} --help`)\n")
+
+
+@pytest.mark.parametrize("group", [cli.cli, cli.plugin], ids=["postfleet-operator", "kubectl jobpool"])
+def test_what_the_commands_do_is_listed_uncut(group: click.Group) -> None:
+    listed = group.get_help(click.Context(group, terminal_width=80)).partition("Commands:")[2].splitlines()
+    assert len(listed) == len(group.commands) + 1
+    assert [line for line in listed if "..." in line] == []
+
+
+@pytest.mark.parametrize("command", ["explain", "list", "history"])
+def test_the_plugin_takes_a_context_and_tells_its_version(command: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("{current-context: a, contexts: [], clusters: []}")
+    pool = [] if command == "list" else ["email"]
+    result = plugin(command, *pool, "--kubeconfig", str(tmp_path / "config"), "--context", "shop")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"{tmp_path}/config: has no context shop, name one that it has\n"
+    assert plugin("--version").stdout.startswith("kubectl jobpool, version ")
+
+
+@pytest.mark.parametrize("text", ["hello", "a: [1"])
+def test_a_kubeconfig_that_is_none_is_bad_input_everywhere(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(text)
+    given = ["--kubeconfig", str(tmp_path / "config")]
+    for result in (run("explain", "email", *given), plugin("list", *given), run("run", *given, env=URLS)):
+        assert (result.returncode, len(result.stderr.splitlines()), result.stdout) == (2, 1, "")
+        assert result.stderr.startswith(f"{tmp_path}/config")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("LEASE_NAME", "Bad Name"),
+        ("LEASE_NAME", ""),
+        ("LEASE_NAME", "x" * 254),
+        ("LEASE_NAMESPACE", "a.b"),
+        ("NAMESPACES", "a,B"),
+    ],
+)
+def test_names_that_kubernetes_would_refuse_at_every_try_are_bad_input(name: str, value: str) -> None:
+    result = run("run", "--kubeconfig", "/nonexistent", env={**URLS, f"POSTFLEET_{name}": value})
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith(f"POSTFLEET_{name}: ")

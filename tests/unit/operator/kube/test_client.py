@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import json
+import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import trustme
 from kubernetes.client import Configuration
 
-from postfleet_operator.errors import ClusterUnavailable, Conflict, NotFound, NotLeader, OperatorError, Rejected
+from postfleet_operator.errors import (
+    ClusterUnavailable,
+    Conflict,
+    NotFound,
+    NotLeader,
+    NotServed,
+    OperatorError,
+    Rejected,
+)
 from postfleet_operator.kube import client
 from postfleet_operator.kube.client import Api
 
@@ -45,7 +56,7 @@ class Server:
     def api(self, may_write: Callable[[], None] = client.anybody) -> Api:
         found = Configuration(host=f"http://127.0.0.1:{self.http.server_port}")
         found.retries = False
-        return Api(found, may_write)
+        return Api(found, may_write, source="/home/me/config")
 
 
 @pytest.fixture
@@ -77,6 +88,49 @@ def test_what_a_refusal_becomes(server: Server, status: int, expected: type[Oper
     assert type(raised.value) is expected
 
 
+@pytest.mark.parametrize("errors", ["", "errors:\n  "])
+def test_a_field_that_no_deployment_has_is_refused_for_good_in_the_pools_own_words(server: Server, errors: str) -> None:
+    what = ".spec.template.spec.nodeSelecter: field not declared in schema"
+    message = f"failed to create typed patch object (n/email; apps/v1, Kind=Deployment): {errors}{what}"
+    server.status, server.body = 500, json.dumps({"kind": "Status", "message": message}).encode()
+    with pytest.raises(Rejected, match=r"^spec\.podTemplate\.spec\.nodeSelecter: field not declared in schema$"):
+        server.api().apply("/apis/apps/v1/namespaces/n/deployments/email", {}, "m")
+
+
+def test_without_the_crds_it_is_said_how_to_install_them(server: Server) -> None:
+    server.status, server.body = 404, b"404 page not found\n"
+    with pytest.raises(NotServed, match=r"^the CRDs are not installed: `postfleet-operator crds \| kubectl apply"):
+        server.api().list("/apis/postfleet.io/v1alpha1/jobpools", "", lambda _: None)
+    with pytest.raises(NotFound, match="404 page not found") as raised:
+        server.api().get("/apis/apps/v1/deployments/a")
+    assert type(raised.value) is NotFound
+    server.body = json.dumps({"kind": "Status", "message": 'jobpools "a" not found'}).encode()
+    with pytest.raises(NotFound, match="not found") as raised:
+        server.api().get("/apis/postfleet.io/v1alpha1/namespaces/n/jobpools/a")
+    assert type(raised.value) is NotFound
+
+
+def test_who_is_not_known_is_told_which_credentials_were_used(server: Server) -> None:
+    server.status, server.body = 401, json.dumps({"message": "Unauthorized"}).encode()
+    with pytest.raises(ClusterUnavailable) as raised:
+        server.api().get("/api/v1/pods/a")
+    assert str(raised.value) == "the API server: 401 Unauthorized; look at the credentials in /home/me/config"
+
+
+def test_a_server_that_is_not_trusted_is_told_with_the_file_that_says_whom_to_trust(server: Server) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    server.http.socket = context.wrap_socket(server.http.socket, server_side=True)
+    found = Configuration(host=f"https://127.0.0.1:{server.http.server_port}")
+    found.retries = False
+    with pytest.raises(ClusterUnavailable) as raised:
+        Api(found, source="/home/me/config").get("/api/v1/pods/a")
+    assert re.fullmatch(
+        r"the API server: no TLS: .*certificate verify failed.*; look at its certificate authority in /home/me/config",
+        str(raised.value),
+    )
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b""])
 def test_an_answer_that_is_none(server: Server, body: bytes) -> None:
     server.body = body
@@ -88,7 +142,7 @@ def test_a_server_that_is_not_there_may_come_back() -> None:
     server = Server()
     server.http.shutdown()
     server.http.server_close()
-    with pytest.raises(ClusterUnavailable):
+    with pytest.raises(ClusterUnavailable, match=r"^the API server: 127\.0\.0\.1:[0-9]+: .*Connection refused$"):
         server.api().get("/api/v1/pods/a")
 
 
