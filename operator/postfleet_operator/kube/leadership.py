@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 
 from postfleet_operator import clock
-from postfleet_operator.errors import ClusterUnavailable, NotFound, NotLeader, OperatorError
+from postfleet_operator.errors import NotFound, NotLeader, OperatorError
 from postfleet_operator.kube import election, paths
 from postfleet_operator.kube.client import Api
 from postfleet_operator.kube.election import Record, Seen
@@ -22,6 +22,8 @@ from postfleet_operator.kube.election import Record, Seen
 log = structlog.get_logger(__name__)
 
 MANAGER = "postfleet-leadership"
+# What goes on failing is told again this often.
+COMPLAIN_SECONDS = 30.0
 
 
 class Leads(Protocol):
@@ -79,6 +81,7 @@ class Leadership:
         self._version = ""
         self._led_from = float("-inf")
         self._told = False
+        self._complained: tuple[type[OperatorError], float] | None = None
         self.since = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leadership", daemon=True)
@@ -139,14 +142,23 @@ class Leadership:
             pause = election.RENEW_SECONDS
             try:
                 self.round()
-            except ClusterUnavailable as error:
-                log.warning("lease_not_renewed", error=str(error), leads=self.holds())
+            except OperatorError as error:
+                self._complain(error)
                 pause = election.RETRY_SECONDS if self.holds() else pause
             except Exception:
                 log.exception("lease_not_renewed", leads=self.holds())
+            else:
+                self._complained = None
             self._tell()
             self._stop.wait(pause)
         self._tell()
+
+    def _complain(self, error: OperatorError) -> None:
+        """Say it when it begins or is another error than before, then now and then."""
+        now = clock.monotonic()
+        if self._complained is None or self._complained[0] is not type(error) or now >= self._complained[1]:
+            log.warning("lease_not_renewed", error=str(error), leads=self.holds())
+            self._complained = type(error), now + COMPLAIN_SECONDS
 
     def _tell(self) -> None:
         leads = self.holds()
