@@ -8,7 +8,7 @@ import shlex
 import sys
 import tomllib
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
@@ -43,14 +43,19 @@ def codes(page: Path) -> list[str]:
 
 
 @cache
-def generate() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+def program(name: str) -> ModuleType:
+    """A program of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["generate"] = module
+    sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def generate() -> ModuleType:
+    return program("generate")
 
 
 @pytest.mark.parametrize("name", ["settings.md", "cli.md", "resources.md"])
@@ -136,34 +141,129 @@ def test_a_named_test_is_in_the_file_that_its_link_names(page: Path) -> None:
 
 
 @EACH_PAGE
-def test_shown_commands_work_as_they_stand(page: Path) -> None:
+def test_shown_commands_are_ones_that_the_programs_take(page: Path) -> None:
+    for words, whole in shown_commands(page):
+        try:
+            parse(words, whole=whole)
+        except click.UsageError as error:
+            pytest.fail(f"{' '.join(words)}: {error.format_message()}")
+
+
+def parse(words: Sequence[str], *, whole: bool) -> None:
+    """Let the program itself read a command line; `whole`: nothing that it requires may be missing."""
     known = commands()
-    for words in shown_commands(page):
-        command, rest = max((k for k in known if list(k) == words[: len(k)]), key=len, default=()), words
-        assert command, f"{' '.join(words)}: no such command"
-        taken = {word.partition("=")[0] for word in rest[len(command) :] if re.match(r"--?[a-z]", word)}
-        assert taken <= options(known[command]), f"{' '.join(words)}: {taken - options(known[command])}"
+    path = max((path for path in known if list(path) == list(words[: len(path)])), key=len, default=())
+    if not path:
+        raise click.UsageError("no such program")
+    command, given = known[path], list(words[len(path) :])
+    if isinstance(command, click.Group) and (given or whole) and not {"--help", "-h", "--version"} & set(given):
+        raise click.UsageError("no such command" if given else "which command?")
+    try:
+        while True:
+            try:
+                command.make_context(path[-1], list(given), parent=click.Context(click.Group(path[0])))
+            except (click.MissingParameter, click.BadOptionUsage):
+                if whole:
+                    raise
+                break
+            except click.BadParameter as error:
+                if (place := stand_in(error, given)) is None:
+                    raise
+                given[place] = "1"
+            else:
+                break
+    except (click.exceptions.Exit, click.exceptions.NoArgsIsHelpError):
+        pass  # --help, --version; a group by itself
 
 
-def shown_commands(page: Path) -> Iterator[list[str]]:
-    """Our programs' command lines: those in shell blocks, and those in backticks."""
-    programs = {name for name, _ in generate().PROGRAMS}
-    blocks = [body for language, body in FENCE.findall(page.read_text(encoding="utf-8")) if language == "sh"]
+def stand_in(error: click.BadParameter, given: Sequence[str]) -> int | None:
+    """Where the word is that stands for a value of the reader's own, such as ID, if that is what could not be read."""
+    return next((n for n, word in enumerate(given) if re.fullmatch(r"[A-Z]+", word) and word in error.message), None)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "postfleet",
+        "postfleet job stats",
+        "postfleet jobs show",
+        "postfleet jobs show x12",
+        "postfleet jobs stats --queue",
+        "postfleet jobs list --state done",
+        "postfleet relay now",
+        "postfleet-local up --dir",
+        "kubectl-jobpool history",
+        "postfleet-operator simulate --trace burst",
+        "postfleet-operator simulate -f pool.yaml --trace burst --tune 2",
+        "postfleet-operator simulate -f pool.yaml --no-such-option",
+    ],
+)
+def test_a_wrong_command_line_is_noticed(line: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse(line.split(), whole=True)
+
+
+def shown_commands(page: Path) -> Iterator[tuple[list[str], bool]]:
+    """Our programs' command lines: those of shell blocks, which are whole, and those in backticks, which may not be."""
+    blocks = [
+        body for language, body in FENCE.findall(page.read_text(encoding="utf-8")) if language in {"sh", "console"}
+    ]
+    for line in [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]:
+        yield from ((words, True) for words in command_lines(line.removeprefix("$ ")))
     # Generated pages repeat help texts and usage lines, which are no command lines.
-    inline = [] if page.name in {"cli.md", "settings.md", "resources.md"} else codes(page)
-    for line in [line for block in blocks for line in block.splitlines()] + inline:
-        if not any(program in line for program in programs):
-            continue
-        lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&")
-        lexer.whitespace_split = True
-        words: list[str] = []
-        for word in [*lexer, ";"]:
-            if set(word) <= set("|;&"):
-                if words and words[0] in programs:
-                    yield words
-                words = []
-            elif words or not re.match(r"[A-Z_]+=", word):
-                words.append(word)
+    if page.name not in {"cli.md", "settings.md", "resources.md"}:
+        for code in codes(page):
+            yield from ((words, False) for words in command_lines(code))
+
+
+def command_lines(line: str) -> Iterator[list[str]]:
+    """The command lines of our programs in a line of shell, also those that another program is to run."""
+    programs = {name for name, _ in generate().PROGRAMS}
+    line = re.sub(r"\bkubectl jobpool\b", "kubectl-jobpool", line)
+    if not any(program in line for program in programs):
+        return
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="|;&")
+    lexer.whitespace_split = True
+    words: list[str] = []
+    for word in [*lexer, ";"]:
+        if set(word) <= set("|;&"):
+            if "--" in words and words[0] not in programs:
+                words = words[words.index("--") + 1 :]
+            if words and words[0] in programs:
+                yield words
+            words = []
+        elif words or not re.match(r"[A-Z_]+=", word):
+            words.append(word)
+
+
+def test_a_picture_in_the_tuning_guide_has_the_command_that_drew_it() -> None:
+    text = (ROOT / "docs/tuning.md").read_text(encoding="utf-8")
+    drawn = {run.plot for run in program("outputs").shown(text) if run.plot}
+    assert {f"docs/{target}" for target in re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)} == drawn
+    assert drawn == {str(path.relative_to(ROOT)) for path in (ROOT / "docs/assets").glob("tuning-*.svg")}
+
+
+def test_every_simulation_of_the_tuning_guide_has_its_output() -> None:
+    text = (ROOT / "docs/tuning.md").read_text(encoding="utf-8")
+    runs = program("outputs").shown(text)
+    assert len(runs) == text.count("```text\n") > 0
+    assert all(run.output.strip() for run in runs), "run python docs/outputs.py"
+
+
+def test_the_output_shown_is_what_the_command_prints_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One of them, for they take seconds: when it has changed, all may have.
+    monkeypatch.chdir(ROOT)
+    outputs = program("outputs")
+    [run] = [run for run in outputs.shown((ROOT / "docs/tuning.md").read_text("utf-8")) if "limit.svg" in run.plot]
+    drawn = tmp_path / "limit.svg"
+    assert outputs.run(run.command.replace(run.plot, str(drawn))) == run.output, "run python docs/outputs.py"
+    assert drawn.read_bytes() == (ROOT / run.plot).read_bytes(), "run python docs/outputs.py"
+
+
+def test_every_page_of_the_docs_is_in_the_site_s_navigation() -> None:
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r": ([\w*/.-]+\.md)\b", text.partition("\nnav:\n")[2]))
+    assert {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").glob("*.md")} <= named
 
 
 @EACH_PAGE
