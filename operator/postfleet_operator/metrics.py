@@ -195,7 +195,7 @@ class Metrics:
             self.unserved({})
 
     def tick(self, loop: str) -> AbstractContextManager[object]:
-        """Times one round of a loop (`pools`, `nodes`)."""
+        """Times one round of a loop (`autoscaler`, `keeper`)."""
         return self._ticks.labels(loop).time()
 
     def api_call(self, verb: str, resource: str, code: int | None) -> None:

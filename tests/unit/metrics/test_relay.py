@@ -20,7 +20,8 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 def queues(registry: CollectorRegistry) -> set[str]:
-    samples = [sample for metric in registry.collect() for sample in metric.samples]
+    """Those that gauges tell of; what was counted stays."""
+    samples = [sample for metric in registry.collect() if metric.type == "gauge" for sample in metric.samples]
     return {sample.labels["queue"] for sample in samples if "queue" in sample.labels}
 
 
@@ -103,3 +104,14 @@ def test_a_nodes_rate_is_its_tightest_limits() -> None:
     assert node_rates(rules, plan) == {"a": 0.5, "b": 0.0}
     plan |= {rules.nodes["a"].sessions.key: 6}
     assert node_rates(rules, plan)["a"] == 0.1
+
+
+def test_counts_of_a_queue_begin_at_zero() -> None:
+    registry = CollectorRegistry()
+    metrics = RelayMetrics(registry)
+    metrics.report({"bulk": record()}, {})
+    assert registry.get_sample_value("jobs_rescued_total", {"queue": "bulk"}) == 0
+    assert registry.get_sample_value("relay_published_jobs_total", {"queue": "bulk"}) == 0
+    metrics.published("bulk", 3)
+    metrics.report({"bulk": record()}, {})
+    assert registry.get_sample_value("relay_published_jobs_total", {"queue": "bulk"}) == 3

@@ -204,11 +204,11 @@ def test_queues_without_a_pool_come_and_go_and_are_never_too_many() -> None:
 
 def test_loops_and_calls_are_counted() -> None:
     scene = Scene()
-    with scene.metrics.tick("pools"):
+    with scene.metrics.tick("autoscaler"):
         pass
     scene.metrics.api_call("patch", "deployments", 200)
     scene.metrics.api_call("patch", "deployments", None)
-    assert scene.value("postfleet_operator_tick_seconds_count", {"loop": "pools"}) == 1
+    assert scene.value("postfleet_operator_tick_seconds_count", {"loop": "autoscaler"}) == 1
     labels = {"verb": "patch", "resource": "deployments"}
     assert scene.value("postfleet_operator_api_calls_total", labels, code="200") == 1
     assert scene.value("postfleet_operator_api_calls_total", labels, code="none") == 1

@@ -136,6 +136,9 @@ class RelayMetrics:
     def report(self, records: Mapping[str, Mapping[str, Any]], node_rates: Mapping[str, float]) -> None:
         """The relay's records of every queue that it serves, and what the nodes with waiting mail permit."""
         self._queues.set(len(records))
+        for queue in records:  # from 0 on: Prometheus sees no increase in a series that begins with its first count
+            self._published.labels(queue)
+            self._rescued.labels(queue)
         self._ready.show(_each(records, lambda record: record["on_offer"] + record["held"]))
         self._inflight.show(_each(records, lambda record: record["running"]))
         self._scheduled.show(_each(records, lambda record: record["scheduled"]))
