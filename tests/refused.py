@@ -33,6 +33,14 @@ def worker(**fields: Any) -> dict[str, Any]:
     return pool(podTemplate={"spec": {"containers": [{"name": "worker", **fields}]}})
 
 
+def misspelt(queue: str) -> dict[str, Any]:
+    return {"latencySeconds": 5, "queues": [{"name": queue, "latencySeconds": 1}]}
+
+
+def sender(**fields: Any) -> dict[str, Any]:
+    return {"spec": {**MINIMAL["SendingNode"], **fields}}
+
+
 def node(**workers: Any) -> dict[str, Any]:
     return {"spec": {**MINIMAL["SendingNode"], "workers": workers}}
 
@@ -40,9 +48,17 @@ def node(**workers: Any) -> dict[str, Any]:
 # What breaks each rule, by the rule's place in the schema and the start of its message.
 BROKEN: dict[tuple[str, str], dict[str, Any]] = {
     ("JobPool", "metadata.name must be"): {"metadata": {"name": "x" * 51}},
+    ("JobPool.spec.queues[]", "not a queue name"): pool(queues=["Upper_1"]),
     ("JobPool.spec.queues", "queues must differ"): pool(queues=["a", "a"]),
     ("JobPool.spec.queues", "a queue may not end in .msgs"): pool(queues=["a.msgs"]),
     (ENV, "the operator sets POSTFLEET_POOL"): pool(worker={"env": [{"name": "POSTFLEET_NODE", "value": "x"}]}),
+    ("JobPool.spec.worker.resources.requests{}", "not a quantity"): pool(
+        worker={"resources": {"requests": {"cpu": "two"}}}
+    ),
+    ("JobPool.spec.worker.resources.limits{}", "not a quantity"): pool(
+        worker={"resources": {"limits": {"memory": "1 Gi"}}}
+    ),
+    (f"{ENV}[].name", "not the name of an environment variable"): pool(worker={"env": [{"name": "1A"}]}),
     (f"{ENV}[]", "give value or valueFrom"): pool(
         worker={"env": [{"name": "A", "value": "x", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]}
     ),
@@ -55,6 +71,10 @@ BROKEN: dict[tuple[str, str], dict[str, Any]] = {
     (f"{POLICY}.target", "give exactly one of"): policy(target={"latencySeconds": 5, "backlogPerReplica": 5}),
     (f"{POLICY}.target", "target.queues needs"): policy(target=BESIDE),
     (f"{POLICY}.target", "each queue may have one target"): policy(target=TWICE),
+    (f"{POLICY}.target.queues[].name", "not a queue name"): policy(target=misspelt("B")),
+    (f"{POLICY}.shadow.target.queues[].name", "not a queue name"): policy(shadow={"target": misspelt("a-")}),
+    (f"{POLICY}.tolerance", "not a fraction"): policy(tolerance="10%"),
+    (f"{POLICY}.shadow.tolerance", "not a fraction"): policy(shadow={"tolerance": "1"}),
     (f"{POLICY}.shadow.target", "give exactly one of"): policy(shadow={"target": {}}),
     (f"{POLICY}.shadow.target", "target.queues needs"): policy(shadow={"target": BESIDE}),
     (f"{POLICY}.shadow.target", "each queue may have one target"): policy(shadow={"target": TWICE}),
@@ -73,6 +93,10 @@ BROKEN: dict[tuple[str, str], dict[str, Any]] = {
     (f"{TEMPLATE}.spec.volumes", "the volume node-credentials"): pool(
         podTemplate={"spec": {"volumes": [{"name": "node-credentials", "emptyDir": {}}]}}
     ),
+    (f"{CONTAINER}.env[].name", "not the name of an environment variable"): worker(env=[{"name": "a b"}]),
+    (f"{TEMPLATE}.spec.initContainers[].env[].name", "not the name of an environment variable"): pool(
+        podTemplate={"spec": {"initContainers": [{"name": "i", "env": [{"name": "1A"}]}]}}
+    ),
     (CONTAINER, "the operator makes the args"): worker(args=["--queues=b"]),
     (CONTAINER, "the operator sets POSTFLEET_POOL"): worker(env=[{"name": "POSTFLEET_POOL", "value": "b"}]),
     (CONTAINER, "the volume node-credentials"): worker(
@@ -80,6 +104,9 @@ BROKEN: dict[tuple[str, str], dict[str, Any]] = {
     ),
     ("SendingNode", "metadata.name must be"): {"metadata": {"name": "x.y"}},
     ("SendingNode", "a node may not be named"): {"metadata": {"name": "msgs"}},
+    ("SendingNode.spec.smtp.host", "not a host"): sender(smtp={"host": "smtp://h"}),
+    ("SendingNode.spec.smtp.heloName", "not a domain name"): sender(smtp={"host": "h", "heloName": "a_b"}),
+    ("SendingNode.spec.identity.domain", "not a domain name"): sender(identity={"domain": "me@example.com"}),
     ("SendingNode.spec.workers", "placement Dedicated needs"): node(placement="Dedicated"),
     ("SendingNode.spec.workers", "nodeSelector and tolerations need"): node(nodeSelector={"a": "b"}),
 }

@@ -1,4 +1,7 @@
-"""The spellings that the resources allow: patterns, the same as in `crds/`, each with its wording for people. Pure."""
+"""The spellings that the resources allow: patterns, each with its wording for people. Pure.
+
+`crds/` has the same as CEL rules: the API server tells a broken `pattern` without any words.
+"""
 
 from __future__ import annotations
 

@@ -48,10 +48,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # any time will do to see whether a cr
 
 QueueName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=names.QUEUE)]
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+QUANTITY_LENGTH = 64
 
 
 def _quantity(value: object) -> object:
-    if isinstance(value, bool | float) or not re.fullmatch(names.QUANTITY, str(value)):
+    text = str(value)
+    if isinstance(value, bool | float) or len(text) > QUANTITY_LENGTH or not re.fullmatch(names.QUANTITY, text):
         raise ValueError(f"{value!r} is {names.WORDING[names.QUANTITY]}")
     return value
 
@@ -59,7 +61,13 @@ def _quantity(value: object) -> object:
 Quantity = Annotated[
     int | str,
     BeforeValidator(_quantity),
-    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string"}], "pattern": names.QUANTITY}),
+    WithJsonSchema(
+        {
+            "anyOf": [{"type": "integer"}, {"type": "string"}],
+            "pattern": names.QUANTITY,
+            "maxLength": QUANTITY_LENGTH,
+        }
+    ),
 ]
 
 
