@@ -74,6 +74,7 @@ class Sampler:
         self._client = client
         self._connect = connect
         self._database_retry_at = 0.0
+        self._redis_lost = False
 
     def sample(self, sets: Sequence[WorkerSet], now: float) -> Mapping[str, Signal]:
         """One signal per set, by its key; `now` is epoch seconds."""
@@ -85,7 +86,9 @@ class Sampler:
             readings, server_time = self._read(list(queues), list(announced))
         except redis.RedisError as error:
             broken = {workers.key: (workers, f"Redis cannot be read: {error}") for workers in sets}
+            self._tell_redis(error)
         else:
+            self._tell_redis(None)
             for workers in sets:
                 own = [readings[workers.physical(queue)].named(queue) for queue in workers.own_queues]
                 if found := problems(own, server_time):
@@ -93,6 +96,14 @@ class Sampler:
                 else:
                     signals[workers.key] = sum_up(own)
         return signals | self._count(broken, now)
+
+    def _tell_redis(self, error: redis.RedisError | None) -> None:
+        """Say when Redis is lost, and when it is back."""
+        before, self._redis_lost = self._redis_lost, error is not None
+        if self._redis_lost and not before:
+            log.warning("redis_lost", error=str(error))
+        elif before and not self._redis_lost:
+            log.info("redis_restored")
 
     def in_flight(self, workers: WorkerSet) -> Mapping[str, int]:
         """Messages that each worker has fetched and not finished, by replica; empty when Redis does not tell."""

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 import redis
+from structlog.testing import capture_logs
 
 from postfleet_local.stack import free_port
 from postfleet_operator.autoscaler import Autoscaler
@@ -178,6 +179,21 @@ def test_with_nothing_to_read_the_pool_holds_and_the_database_is_not_asked_at_ev
     assert attempts == 1
     assert "PostgreSQL: connection" in sampler.sample([workers()], RETRY_SECONDS)[EMAIL].message
     assert attempts == 2
+
+
+def test_redis_that_goes_is_told_once_and_so_is_its_return(redis_url: str, redis_client: redis.Redis) -> None:
+    client = connect_redis(redis_url)
+    sampler = Sampler(client, database(nowhere()))
+    there, away = client.connection_pool, connect_redis(f"redis://127.0.0.1:{free_port()}/0").connection_pool
+    with capture_logs() as lines:
+        for pool in (there, away, away, there, there):
+            client.connection_pool = pool
+            sampler.sample([workers()], 0.0)
+    assert [(line["event"], line["log_level"]) for line in lines if "redis" in line["event"]] == [
+        ("redis_lost", "warning"),
+        ("redis_restored", "info"),
+    ]
+    assert "Connection refused" in next(line["error"] for line in lines if line["event"] == "redis_lost")
 
 
 def test_a_slow_database_counts_as_no_signal(redis_client: redis.Redis, database_url: str) -> None:
