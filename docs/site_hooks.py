@@ -22,7 +22,7 @@ DOCS_DIR = ROOT / DOCS
 JOINING = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "examples/*/*")
 LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^)\s]+)\)")
 CELL = re.compile(r"<td>.*?</td>", re.DOTALL)
-FENCE = re.compile(r"^(```.*?^```)", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^( {0,4}```.*?^ {0,4}```)", re.MULTILINE | re.DOTALL)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:

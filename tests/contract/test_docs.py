@@ -28,7 +28,7 @@ from postfleet_workers.states import State
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 EACH_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^ {0,4}```(\w*)\n(.*?)^ {0,4}```", re.MULTILINE | re.DOTALL)
 WORD = re.compile(r"`(\w+)`")
 
 
