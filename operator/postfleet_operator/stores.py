@@ -38,8 +38,12 @@ def check_database(url: str) -> None:
         found = {}
     ports = str(found.get("port") or "").split(",")
     strange = "://" in url and "@" in f"{found.get('host')}{found.get('dbname')}"
-    if not found or strange or not all(port.isdecimal() for port in filter(None, ports)):
+    if not found or strange or not all(map(_is_port, filter(None, ports))):
         raise InputError(f"POSTFLEET_DATABASE_URL: {DATABASE_REFUSED}") from None
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and 0 < int(text) < 65536
 
 
 def check_redis(url: str) -> None:
@@ -88,8 +92,9 @@ def database(url: str) -> Connect:
 
     def connect() -> psycopg.Connection[Any]:
         try:
-            return psycopg.connect(
+            connection = psycopg.connect(
                 url,
+                autocommit=True,
                 connect_timeout=TIMEOUT_SECONDS,
                 application_name="postfleet-operator",
                 keepalives_idle=5,
@@ -98,5 +103,23 @@ def database(url: str) -> Connect:
             )
         except psycopg.ProgrammingError:
             raise psycopg.OperationalError("POSTFLEET_DATABASE_URL cannot be read") from None
+        try:
+            check_schema(connection)
+            connection.autocommit = False
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     return connect
+
+
+def check_schema(connection: psycopg.Connection[Any]) -> None:
+    """See that somebody has run `postfleet migrate`.
+
+    Raises:
+        psycopg.OperationalError: nobody has, or it is another database.
+    """
+    [(there,)] = connection.execute("SELECT to_regclass('workers') IS NOT NULL").fetchall()
+    if not there:
+        raise psycopg.OperationalError("the schema is not there: run `postfleet migrate`")

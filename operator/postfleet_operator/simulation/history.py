@@ -7,19 +7,23 @@ What was cancelled before it began is no work, nor is mail of Dedicated nodes, w
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
-from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.errors import InputError, StoreUnavailable
 from postfleet_operator.simulation.trace import Trace, from_counts
 from postfleet_operator.spec import JobPool
-from postfleet_operator.stores import TIMEOUT_SECONDS
+from postfleet_operator.stores import TIMEOUT_SECONDS, check_schema
 
 # There is no index for this: a big ledger is read from end to end, once.
 STATEMENT_SECONDS = 300
+
+# What the client finds in a URL before it connects to anything.
+INVALID = re.compile(r"connection is bad: invalid (\w+) value")
 
 BEGINS = "SELECT floor(extract(epoch FROM postfleet_now()))::bigint - %(window)s"
 
@@ -68,7 +72,7 @@ def read(database_url: str, pool: JobPool, window_seconds: int) -> History:
 
     Raises:
         StoreUnavailable: PostgreSQL does not answer, or not in time.
-        InputError: nothing arrived.
+        InputError: nothing arrived, or the URL cannot be used.
     """
     options = f"-c statement_timeout={STATEMENT_SECONDS * 1000} -c default_transaction_read_only=on -c timezone=UTC"
     try:
@@ -77,10 +81,14 @@ def read(database_url: str, pool: JobPool, window_seconds: int) -> History:
         ) as connection:
             return _read(connection, pool, window_seconds)
     except psycopg.Error as error:
-        raise StoreUnavailable(f"PostgreSQL: {str(error).strip().splitlines()[0]}") from None
+        words = str(error).strip().splitlines()[0]
+        if found := INVALID.search(words):
+            raise InputError(f"POSTFLEET_DATABASE_URL: {found[1]} may not have that value") from None
+        raise StoreUnavailable(f"PostgreSQL: {words}") from None
 
 
 def _read(connection: psycopg.Connection[Any], pool: JobPool, window: int) -> History:
+    check_schema(connection)
     [(begins,)] = connection.execute(BEGINS, {"window": window}).fetchall()
     where = {"queues": list(pool.spec.queues), "begins": begins, "window": window}
     counts: Mapping[int, int] = dict(connection.execute(ARRIVALS, where).fetchall())

@@ -21,6 +21,7 @@ DATABASE = [
     pytest.param("postgressql://u:s3cret@h/d?sslmode=require", id="a misspelt scheme and a parameter"),
     pytest.param("postgresql://u:p@h/d?s3cret=1", id="an unknown parameter"),
     pytest.param("postgresql://u:p@h:s3cret/d", id="no port"),
+    pytest.param("postgresql://u:s3cret@h:99999/d", id="no port that there is"),
     pytest.param("host=h password=s3cret more", id="words"),
     pytest.param("", id="nothing"),
 ]

@@ -158,6 +158,34 @@ def test_bad_input_is_one_line(
     assert refused("-f", "pool.yaml", *arguments, capsys=capsys, monkeypatch=monkeypatch).startswith(told)
 
 
+@pytest.mark.parametrize(
+    ("url", "code", "told"),
+    [
+        ("", 2, "POSTFLEET_DATABASE_URL: "),
+        ("nonsense", 2, "POSTFLEET_DATABASE_URL: "),
+        ("mysql://x/y", 2, "POSTFLEET_DATABASE_URL: "),
+        ("postgresql://u@127.0.0.1:99999/d", 2, "POSTFLEET_DATABASE_URL: "),
+        ("postgresql://u@127.0.0.1/d?sslmode=often", 2, "POSTFLEET_DATABASE_URL: sslmode may not have that value"),
+        ("postgresql://u@127.0.0.1:1/d", 1, "postfleet-operator: PostgreSQL: connection failed: "),
+    ],
+)
+def test_a_url_that_cannot_be_used_is_bad_input_and_a_server_that_is_away_is_none(
+    files: Path,
+    url: str,
+    code: int,
+    told: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("POSTFLEET_DATABASE_URL", url)
+    monkeypatch.setattr(sys, "argv", ["postfleet-operator", "simulate", "-f", "pool.yaml", "--from-database"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    out, err = capsys.readouterr()
+    assert (caught.value.code, out, len(err.splitlines())) == (code, "", 1)
+    assert err.startswith(told)
+
+
 def test_the_pool_is_chosen_among_several(
     files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
