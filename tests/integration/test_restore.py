@@ -1,4 +1,4 @@
-"""A backup of PostgreSQL is brought back as docs/maintenance.md says: what nobody can know any more is not sent again."""
+"""A backup of PostgreSQL is brought back as docs/maintenance.md says: what nobody can know is not sent again."""
 
 from __future__ import annotations
 
