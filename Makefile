@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 UV := UV_PROJECT_ENVIRONMENT=.venv $(BIN)/uv
 UV_VERSION := $(shell sed -n '/^name = "uv"$$/{n;s/version = "\(.*\)"/\1/p;}' uv.lock)
-SOURCES := operator workers local tests docs benchmarks
+SOURCES := operator workers local tests docs benchmarks release
 # What the images are called: REGISTRY=registry.example.com/mail make images
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 REGISTRY ?= docker.io/library
@@ -14,7 +14,7 @@ IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev
 ENGINE ?= $(firstword $(foreach name,docker podman,$(if $(shell command -v $(name)),$(name))))
 
 .PHONY: help setup demo test test-unit test-cluster test-deps test-tools bench-scaling bench-operator lint fmt \
-  docs docs-serve images kind-up kind-demo kind-down ci clean
+  docs docs-serve test-images dist sbom audit images kind-up kind-demo kind-down ci clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -83,6 +83,18 @@ kind-demo: ## Send a campaign through that cluster and report.
 
 kind-down: ## Delete that cluster.
 	@$(PYTHON) examples/02-kind/kind.py down $(ARGS)
+
+test-images: setup ## Check Dockerfiles, workflows and what goes into the images, without an engine; needs Go.
+	$(BIN)/pytest tests/images $(ARGS)
+
+dist: setup ## Build sdist and wheel into dist/, the same bytes for the same commit.
+	@$(BIN)/python release/release.py dist
+
+sbom: setup ## Write a CycloneDX bill of materials for each image into dist/.
+	@$(BIN)/python release/release.py sbom
+
+audit: setup ## Check the licenses and, asking PyPI, the known vulnerabilities of what the images hold.
+	@$(BIN)/python release/release.py audit $(ARGS)
 
 ci: ## Run the gate that CI runs.
 	bash .ci/run
