@@ -14,11 +14,13 @@ WORDS = frozenset({"and", "or", "unless", "bool", "offset", "inf", "nan"})
 
 @dataclass(slots=True)
 class Named:
-    """What an expression names: metrics with the labels of their matchers, values by label, and labels grouped by."""
+    """What an expression names: metrics with the labels of their matchers, values by label, labels grouped by, and the
+    selectors as they stand there."""
 
     metrics: dict[str, set[str]] = field(default_factory=dict)
     values: dict[str, set[str]] = field(default_factory=dict)
     grouped: set[str] = field(default_factory=set)
+    selectors: list[str] = field(default_factory=list)
 
 
 def named(expression: str) -> Named:
@@ -35,6 +37,7 @@ def named(expression: str) -> Named:
         if call or name in WORDS or re.fullmatch(r"\d.*", name):
             continue
         matchers = MATCHER.findall(plain[match.start(2) : match.end(2)]) if braces else []
+        found.selectors.append(plain[match.start(1) : match.end(2) if braces else match.end(1)])
         found.metrics.setdefault(name, set()).update(label for label, _, _ in matchers)
         for label, operator, value in matchers:
             words = value.split("|") if "~" in operator else [value]
