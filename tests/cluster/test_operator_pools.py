@@ -136,6 +136,14 @@ def test_a_pool_that_no_schema_refuses_and_nobody_can_read_stops_no_other(world:
     eventually(lambda: world.get("deployment", "broken"), lambda found: found is not None)
 
 
+def test_a_template_that_no_deployment_s_schema_takes_is_rejected_in_the_pool_s_own_words(world: World) -> None:
+    world.operator()
+    world.apply(pool(podTemplate={"spec": {"nodeSelecter": {"a": "b"}}}))
+    eventually(lambda: world.condition("Ready"), lambda found: found == ("False", "Rejected"))
+    [message] = [each["message"] for each in world.status()["conditions"] if each["type"] == "Ready"]
+    assert message == "spec.podTemplate.spec.nodeSelecter: field not declared in schema"
+
+
 def test_a_queue_in_two_pools_is_scaled_on_by_the_older(world: World) -> None:
     world.backlog(0)
     world.operator()
