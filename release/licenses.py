@@ -14,7 +14,10 @@ from pathlib import Path
 
 # LGPL: used as libraries that a user may replace, unchanged, with their source on PyPI. MPL: certifi's list alone.
 ALLOWED = frozenset(
-    "0BSD Apache-2.0 BSD-2-Clause BSD-3-Clause ISC LGPL-3.0-only LGPL-3.0-or-later MIT MPL-2.0 PSF-2.0 Unlicense".split()
+    {
+        *("0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "MIT", "PSF-2.0", "Unlicense"),
+        *("LGPL-3.0-only", "LGPL-3.0-or-later", "MPL-2.0"),
+    }
 )
 # Older metadata has no SPDX expression but a trove classifier or a word of its own.
 SPOKEN = {
@@ -58,7 +61,8 @@ def license_of(expression: str | None, field: str | None, classifiers: Iterable[
 def package_of(distribution: Distribution) -> Package:
     """What an installed package says of itself."""
     said = distribution.metadata
-    found = license_of(said.get("License-Expression"), said.get("License"), said.get_all("Classifier") or [])
+    expression, field = (next(iter(said.get_all(name) or []), None) for name in ("License-Expression", "License"))
+    found = license_of(expression, field, said.get_all("Classifier") or [])
     return Package(distribution.name, distribution.version, found)
 
 

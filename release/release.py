@@ -103,7 +103,8 @@ def vulnerable() -> bool:
         extras = [f"--extra={extra}" for extra in IMAGES.values()]
         export = ("export", "--quiet", "--frozen", "--no-default-groups", "--no-emit-project")
         run(UV, *export, *extras, f"--output-file={file}")
-        options = ("--disable-pip", "--require-hashes", "--progress-spinner=off")
+        # Strict: a package that could not be looked up is not one without vulnerabilities.
+        options = ("--strict", "--disable-pip", "--require-hashes", "--progress-spinner=off")
         return tool("pip-audit", *options, "--requirement", file, check=False) != 0
 
 
