@@ -69,6 +69,11 @@ class Shop:
 
         eventually(workers, lambda found: found == (count, count), seconds=60)
 
+    def ended_otherwise(self, *codes: int) -> str:
+        """The last words of pods that ended with another code."""
+        odd = [pod for pod, exits in self.agent.exits.items() if {each.code for each in exits} - set(codes)]
+        return "\n\n".join(f"{pod}: {self.agent.exits[pod]}\n{self.agent.log(pod)[-3000:]}" for pod in odd)
+
     def exit_codes(self) -> set[int]:
         """How the containers ended, of pods that are gone too."""
         return {each.code for exits in self.agent.exits.values() for each in exits}
