@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
-import re
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,60 +12,24 @@ from typing import Any
 
 import click
 import yaml
+from click.core import ParameterSource
 from pydantic import ValidationError
 
+from postfleet_operator.commands.amounts import Duration, Number
+from postfleet_operator.commands.line import Line
 from postfleet_operator.errors import InputError
 from postfleet_operator.manifests import load
 from postfleet_operator.settings import DatabaseSettings
 from postfleet_operator.simulation import policies, report, trace, tune
 from postfleet_operator.simulation.fleet import Shape
-from postfleet_operator.simulation.replay import Replay, Scene, replay
+from postfleet_operator.simulation.replay import Replay, Scene, check_length, replay
 from postfleet_operator.spec import JobPool, PoolSpec
 
 DAY = 86_400
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": DAY}
 MOST_THREADS = 4096
+# What a job takes where nobody says and nothing was measured.
+SERVICE_SECONDS = 1.0
 MONDAY = 4.0 * DAY
-
-
-class Number(click.ParamType[float]):
-    """A number within bounds; `inf` and `nan` are none."""
-
-    name = "number"
-
-    def __init__(self, least: float, most: float, *, above: bool = False) -> None:
-        self._least, self._most, self._above = least, most, above
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
-        try:
-            number = float(value)
-        except ValueError:
-            number = math.nan
-        if not self._least <= number <= self._most or (self._above and number == self._least):
-            words = (
-                f"above {self._least:g}, at most {self._most:g}"
-                if self._above
-                else f"{self._least:g} to {self._most:g}"
-            )
-            self.fail(f"{value!r} is no number {words}", param, ctx)
-        return number
-
-
-class Duration(click.ParamType[int]):
-    """`90s`, `15m`, `24h`, `7d`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Whole seconds, a minute to a month."""
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"([0-9]{1,9})([smhd])", str(value))
-        seconds = int(found[1]) * UNITS[found[2]] if found else 0
-        if not 60 <= seconds <= trace.LONGEST_SECONDS:
-            self.fail(f"{value!r} is no duration from 60s to 31d, such as 90s, 15m, 24h or 7d", param, ctx)
-        return seconds
 
 
 @click.command(short_help="Replay arrivals through a pool's policy.")
@@ -91,7 +54,13 @@ class Duration(click.ParamType[int]):
     is_flag=True,
     help="What arrived: the history of the pool's queues in PostgreSQL (POSTFLEET_DATABASE_URL).",
 )
-@click.option("--window", type=Duration(), default="24h", show_default=True, help="How far back --from-database looks.")
+@click.option(
+    "--window",
+    type=Duration(trace.LONGEST_SECONDS),
+    default="24h",
+    show_default=True,
+    help="How far back --from-database looks.",
+)
 @click.option(
     "--begins-at",
     type=click.DateTime(["%Y-%m-%dT%H:%M", "%Y-%m-%dT%H:%M:%S"]),
@@ -149,23 +118,31 @@ def simulate(
     """
     if bool(trace_name) is from_database:
         raise click.UsageError("give either --trace or --from-database")
+    option, belongs_to = ("begins_at", "--trace") if from_database else ("window", "--from-database")
+    _refuse_idle(option, belongs_to)
     pool = _pool(path, name)
+    measured: float | None = None
     if trace_name:
         arrivals = trace.load(trace_name)
         began_at = MONDAY if begins_at is None else begins_at.replace(tzinfo=UTC).timestamp()
     else:
         from postfleet_operator.simulation import history
 
-        found = history.read(_database_url(), pool, window)
-        arrivals, began_at = found.trace, found.began_at
-        service_seconds = service_seconds or found.service_seconds
+        url, line = _database_url(), Line()
+        line.show("reading PostgreSQL")
+        try:
+            found = history.read(url, pool, window)
+        finally:
+            line.clear()
+        arrivals, began_at, measured = found.trace, found.began_at, found.service_seconds
     worker = pool.spec.worker
     capacity = worker.capacity if threads is None else threads * worker.processes
-    scene = policies.scene(
-        pool.spec, arrivals, Shape(capacity, service_seconds or 1.0, startup_seconds, permitted_rate), slo_seconds
-    )
+    seconds = service_seconds or measured or SERVICE_SECONDS
+    scene = policies.scene(pool.spec, arrivals, Shape(capacity, seconds, startup_seconds, permitted_rate), slo_seconds)
+    check_length(scene)
+    notes = report.notes(pool.spec, scene, assumed=service_seconds is None and measured is None)
     if missed is not None:
-        _tune(pool, scene, missed, began_at, as_json)
+        _tune(pool, scene, missed, began_at, notes, as_json)
         return
     replays = _compare(pool.spec, scene, began_at)
     if plot is not None:
@@ -176,24 +153,41 @@ def simulate(
     click.echo(report.heading(scene))
     click.echo()
     click.echo(report.table({policy: run.outcome for policy, run in replays.items()}))
-    if scene.shape.permitted_rate is not None:
-        click.echo("\nWaits count from when the limits let a job begin; what they hold, no policy can speed up.")
+    if notes:
+        click.echo()
+    for note in notes:
+        click.echo(note)
+
+
+def _refuse_idle(option: str, belongs_to: str) -> None:
+    """An option that would change nothing is a mistake."""
+    source = click.get_current_context().get_parameter_source(option)
+    if source is ParameterSource.COMMANDLINE:
+        raise click.UsageError(f"--{option.replace('_', '-')} is for {belongs_to}")
 
 
 def _compare(spec: PoolSpec, scene: Scene, began_at: float) -> dict[str, Replay]:
     line, replays = Line(), dict[str, Replay]()
-    for policy, make in policies.makers(spec, scene, began_at).items():
-        replays[policy] = replay(scene, make(), partial(line.share, policy))
-    line.clear()
+    try:
+        for policy, make in policies.makers(spec, scene, began_at).items():
+            replays[policy] = replay(scene, make(), partial(line.share, policy))
+    finally:
+        line.clear()
     return replays
 
 
-def _tune(pool: JobPool, scene: Scene, missed: float, began_at: float, as_json: bool) -> None:
+def _tune(pool: JobPool, scene: Scene, missed: float, began_at: float, notes: Sequence[str], as_json: bool) -> None:
     line = Line()
-    found = tune.propose(
-        pool.spec, scene, missed, began_at, lambda tried, best: line.show(f"{tried} policies replayed; best: {best}")
-    )
-    line.clear()
+    try:
+        found = tune.propose(
+            pool.spec,
+            scene,
+            missed,
+            began_at,
+            lambda number, share, best: line.share(f"policy {number}{f', best so far {best}' if best else ''}", share),
+        )
+    finally:
+        line.clear()
     fields = found.autoscaling.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     fields["target"] = found.autoscaling.target.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     if as_json:
@@ -206,6 +200,8 @@ def _tune(pool: JobPool, scene: Scene, missed: float, began_at: float, as_json: 
         _print_json({"proposal": proposal}, scene)
     else:
         click.echo(f"# {report.heading(scene)}")
+        for note in notes:
+            click.echo(f"# {note}")
         click.echo(f"# {found.replays} policies replayed; wanted: at most {report.percent(missed)} missed")
         rows = [report.row("now", found.before), report.row("proposed", found.outcome)]
         for text in report.align([report.COLUMNS, *rows]).splitlines():
@@ -264,27 +260,3 @@ def _database_url() -> str:
         return DatabaseSettings().database_url
     except ValidationError:
         raise InputError("POSTFLEET_DATABASE_URL: is missing, set it in the environment") from None
-
-
-class Line:
-    """One line on a terminal's stderr that is written again and again."""
-
-    def __init__(self) -> None:
-        self._on = sys.stderr.isatty()
-        self._shown = 0
-
-    def show(self, text: str) -> None:
-        """Replace what it shows."""
-        if self._on:
-            click.echo(f"\r{text.ljust(self._shown)}", err=True, nl=False)
-            self._shown = len(text)
-
-    def share(self, what: str, done: float) -> None:
-        """Show how much of something is done, 0 to 1."""
-        self.show(f"{what}: {done:.0%}")
-
-    def clear(self) -> None:
-        """Leave nothing behind."""
-        if self._on:
-            self.show("")
-            click.echo("\r", err=True, nl=False)

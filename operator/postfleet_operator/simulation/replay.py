@@ -10,9 +10,10 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
+from postfleet_operator.errors import InputError
 from postfleet_operator.simulation.fleet import Fleet, Shape, grain
 from postfleet_operator.simulation.policy import Policy
-from postfleet_operator.simulation.trace import Trace
+from postfleet_operator.simulation.trace import LONGEST_SECONDS, Trace
 
 # A policy has twice the time that `most` replicas would need for everything, and this much, after the trace.
 PATIENCE_SECONDS = 3600.0
@@ -92,28 +93,65 @@ class Replay:
     size: int
 
 
+def check_length(scene: Scene) -> None:
+    """Hold that the work can be done in a time that is worth replaying.
+
+    Raises:
+        InputError: not even `most` replicas, or not the limit, get it done within as long as a trace may be.
+    """
+    shape, jobs = scene.shape, scene.trace.jobs
+    days = LONGEST_SECONDS // 86_400
+    rate = shape.permitted_rate
+    if rate is not None and jobs / rate > LONGEST_SECONDS:
+        raise InputError(
+            f"--permitted-rate {rate:g}: {jobs:,} jobs take longer than {days} days at that rate; "
+            f"give at least {jobs / LONGEST_SECONDS:.2g}, or a shorter trace"
+        )
+    if _work_seconds(scene) > LONGEST_SECONDS:
+        raise InputError(
+            f"{jobs:,} jobs of {shape.service_seconds:g} s take {scene.most} replicas of {shape.threads} threads "
+            f"longer than {days} days; raise maxReplicas, or give a shorter trace"
+        )
+
+
 def replay(scene: Scene, policy: Policy, progress: Progress | None = None) -> Replay:
     """Replay the scene's trace under `policy`."""
+    run = replay_within(scene, policy, math.inf, progress)
+    assert run is not None  # noqa: S101 - only what costs too much is given up
+    return run
+
+
+def replay_within(
+    scene: Scene, policy: Policy, replica_seconds: float, progress: Progress | None = None
+) -> Replay | None:
+    """The same; None as soon as it costs more than `replica_seconds`."""
     trace, shape = scene.trace, scene.shape
     size = grain(trace.jobs, shape.threads)
     arrivals = trace.times(size)
     fleet = Fleet(arrivals, trace.jobs, shape, scene.least, size)
     changes = [(0.0, scene.least)]
-    over = trace.seconds + PATIENCE_SECONDS + 2 * trace.jobs * shape.service_seconds / (scene.most * shape.threads)
-    if shape.permitted_rate is not None:
-        over += 2 * trace.jobs / shape.permitted_rate
-    told = 0.0
+    needed = _work_seconds(scene) + (0.0 if shape.permitted_rate is None else trace.jobs / shape.permitted_rate)
+    over = trace.seconds + PATIENCE_SECONDS + 2 * needed
+    likely, looked = max(trace.seconds, needed), 0.0
     while (at := policy.next_at) <= over and not (fleet.drained and at > max(trace.seconds, fleet.last_end)):
         fleet.advance(at)
         wanted = policy.look(fleet)
         if wanted is not None and wanted != fleet.replicas:
             fleet.scale(wanted)
             changes.append((at, wanted))
-        if progress is not None and at >= told + trace.seconds / 200:
-            told = at
-            progress(min(at / trace.seconds, 1.0))
+        if at >= looked + likely / 200:
+            looked = at
+            if fleet.replica_seconds(at) > replica_seconds:
+                return None
+            if progress is not None:
+                progress(min(at / likely, 1.0))
     ended = max(trace.seconds, fleet.last_end) if fleet.drained else over
     return _sum_up(scene, fleet, ended, tuple(changes))
+
+
+def _work_seconds(scene: Scene) -> float:
+    """How long `most` replicas are busy with everything."""
+    return scene.trace.jobs * scene.shape.service_seconds / (scene.most * scene.shape.threads)
 
 
 def _sum_up(scene: Scene, fleet: Fleet, ended: float, changes: tuple[tuple[float, int], ...]) -> Replay:

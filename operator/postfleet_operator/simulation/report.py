@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from postfleet_operator.simulation.replay import Outcome, Scene
+from postfleet_operator.spec import PoolSpec
 
 COLUMNS = ("policy", "wait p50", "p95", "p99", "SLO missed", "replica hours", "changes", "most")
 
@@ -37,6 +38,25 @@ def heading(scene: Scene) -> str:
         f"{scene.least} to {scene.most} replicas of {shape.threads} threads, a job takes {shape.service_seconds:g} s, "
         f"a start {shape.startup_seconds:g} s{limit}"
     )
+
+
+def notes(spec: PoolSpec, scene: Scene, *, assumed: bool) -> list[str]:
+    """What explains the numbers, a sentence each; `assumed`: nobody said or measured how long a job takes."""
+    found = []
+    if assumed:
+        found.append(
+            f"That a job takes {scene.shape.service_seconds:g} s is an assumption, nothing was measured: "
+            "say it with --service-seconds."
+        )
+    if floors := spec.autoscaling.schedules:
+        highest = max(floor.min_replicas for floor in floors)
+        found.append(
+            f"postfleet keeps the floors of spec.autoscaling.schedules, up to {min(highest, scene.most)} replicas, "
+            "work or not; the others have none."
+        )
+    if scene.shape.permitted_rate is not None:
+        found.append("Waits count from when the limits let a job begin; what they hold, no policy can speed up.")
+    return found
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:

@@ -7,11 +7,13 @@ policies, but one that was replayed, and no single knob improves it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 from postfleet_operator.simulation.policies import makers
-from postfleet_operator.simulation.replay import Outcome, Scene, replay
+from postfleet_operator.simulation.replay import Outcome, Scene, replay_within
 from postfleet_operator.spec import PoolSpec
 from postfleet_operator.spec.pool import Autoscaling
 
@@ -23,9 +25,11 @@ AIMS = (1.0, 0.75, 0.5, 0.25)
 # Of a backlog target.
 BACKLOGS = (4.0, 2.0, 1.0, 0.5, 0.25, 0.125)
 LARGEST_BACKLOG = 1_000_000
+# Costs that differ by less are the same.
+SAME_HOURS = 0.001
 
-Progress = Callable[[int, str], None]
-"""Told how many policies were replayed and what the best one does."""
+Progress = Callable[[int, float, str], None]
+"""Told which policy is replayed, how much of it is done, 0 to 1, and what the best one before it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +52,19 @@ class Proposal:
 
 
 class Search:
-    """One search: every policy is replayed at most once."""
+    """One search: every policy is replayed at most once, and no further than it may still be the best."""
 
     def __init__(self, spec: PoolSpec, scene: Scene, missed: float, began_at: float, progress: Progress | None) -> None:
         self._spec, self._scene, self._missed = spec, scene, missed
         self._began_at, self._progress = began_at, progress
-        self._known: dict[Autoscaling, Outcome] = {}
+        self._known: dict[Autoscaling, Outcome | None] = {}
         self._best: Autoscaling = spec.autoscaling
 
     def run(self) -> Proposal:
         """Try one knob after the other."""
         own = self._spec.autoscaling
         before = self._outcome(own)
+        assert before is not None  # noqa: S101 - nothing is dearer than the first
         for _ in range(ROUNDS):
             found = self._best
             for candidates in (aims, windows, floors, cooldowns):
@@ -69,25 +74,45 @@ class Search:
             if self._best == found:
                 break
         outcome = self._outcome(self._best)
+        assert outcome is not None  # noqa: S101 - what was given up is not the best
         reached = outcome.slo_miss_fraction <= self._missed
         return Proposal(self._best, outcome, reached, before, len(self._known))
 
     def _rank(self, policy: Autoscaling) -> tuple[float, float, int]:
         """Lower is better: first the target, then the cost, then calm."""
         outcome = self._outcome(policy)
+        if outcome is None:
+            return math.inf, math.inf, 0
         late = max(outcome.slo_miss_fraction - self._missed, 0.0)
-        return late, round(outcome.replica_hours, 3), outcome.scale_changes
+        return late, round(outcome.replica_hours / SAME_HOURS), outcome.scale_changes
 
-    def _outcome(self, policy: Autoscaling) -> Outcome:
+    def _outcome(self, policy: Autoscaling) -> Outcome | None:
+        """What comes of a policy; None if it costs more than one that keeps the target."""
         if policy not in self._known:
             spec = self._spec.model_copy(update={"autoscaling": policy})
             make = makers(spec, self._scene, self._began_at)["postfleet"]
             scene = replace(self._scene, least=policy.min_replicas)
-            self._known[policy] = replay(scene, make()).outcome
-            if self._progress is not None:
-                best = self._known[self._best] if self._best in self._known else self._known[policy]
-                self._progress(len(self._known), f"{best.slo_miss_fraction:.2%} missed, {best.replica_hours:.2f} h")
+            run = replay_within(scene, make(), self._worth_seconds(), self._told())
+            self._known[policy] = None if run is None else run.outcome
         return self._known[policy]
+
+    def _worth_seconds(self) -> float:
+        """The replica-seconds from which on a policy cannot be the best any more."""
+        best = self._known.get(self._best)
+        if best is None or best.slo_miss_fraction > self._missed:
+            return math.inf
+        return (best.replica_hours + SAME_HOURS) * 3600
+
+    def _told(self) -> Callable[[float], None] | None:
+        if self._progress is None:
+            return None
+        best, number = self._known.get(self._best), len(self._known) + 1
+        words = f"{best.slo_miss_fraction:.2%} missed, {best.replica_hours:.2f} h" if best else ""
+        return partial(self._tell, number, words)
+
+    def _tell(self, number: int, words: str, share: float) -> None:
+        if self._progress is not None:
+            self._progress(number, share, words)
 
 
 def propose(

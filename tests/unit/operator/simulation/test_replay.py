@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from postfleet_operator.errors import InputError
 from postfleet_operator.simulation import policies
 from postfleet_operator.simulation.fleet import Fleet
 from postfleet_operator.simulation.keda import Keda, ScaledObject
-from postfleet_operator.simulation.replay import PATIENCE_SECONDS, Replay, Scene, percentile, replay
+from postfleet_operator.simulation.replay import (
+    PATIENCE_SECONDS,
+    Replay,
+    Scene,
+    check_length,
+    percentile,
+    replay,
+    replay_within,
+)
 from unit.operator.building import latency_spec
 from unit.operator.simulation.scenes import scene
 
@@ -72,6 +81,42 @@ def test_progress_rises_to_the_end() -> None:
     replay(scene({0: 4}, seconds=300), Fixed((0.0, 1)), told.append)
     assert told == sorted(told)
     assert 0.95 <= told[-1] <= 1.0
+
+
+def test_progress_does_not_stand_still_where_a_limit_makes_a_replay_longer_than_its_trace() -> None:
+    told: list[float] = []
+    replay(scene({0: 100}, seconds=10, least=1, permitted_rate=0.5), Fixed((0.0, 1)), told.append)
+    assert len({round(share, 2) for share in told}) > 50
+
+
+def test_a_replay_that_costs_more_than_it_may_is_given_up() -> None:
+    world = scene({0: 1}, seconds=300, least=2)
+    cost = replay(world, Fixed((1.0, 2))).outcome.replica_hours * 3600
+    assert replay_within(world, Fixed((1.0, 2)), cost - 10) is None
+    run = replay_within(world, Fixed((1.0, 2)), cost)
+    assert run is not None
+    assert run.outcome == replay(world, Fixed((1.0, 2))).outcome
+
+
+@pytest.mark.parametrize(
+    ("world", "told"),
+    [
+        pytest.param(
+            scene({0: 9}, permitted_rate=1e-9),
+            "--permitted-rate 1e-09: 9 jobs take longer than 31 days at that rate; give at least 3.4e-06, or a shorter",
+            id="limit",
+        ),
+        pytest.param(
+            scene({0: 9000}, most=1, service_seconds=900),
+            "9,000 jobs of 900 s take 1 replicas of 1 threads longer than 31 days; raise maxReplicas, or give a",
+            id="work",
+        ),
+    ],
+)
+def test_what_takes_longer_than_a_trace_may_is_refused(world: Scene, told: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check_length(world)
+    assert str(caught.value).startswith(told)
 
 
 @pytest.mark.parametrize(("fraction", "value"), [(0.5, 2), (0.51, 3), (0.95, 4), (0.0, 1), (1.0, 4)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -69,11 +71,23 @@ def test_the_json_has_every_number_of_every_policy(files: Path) -> None:
 
 def test_the_table_has_a_line_for_each(files: Path) -> None:
     result = simulate("--trace", "trace.csv")
-    heading, empty, columns, *lines = result.stdout.splitlines()
+    heading, empty, columns, *lines = result.stdout.split("\n\nThat a job")[0].splitlines()
     assert heading.startswith("trace: 590 jobs in 0:03:00, each to begin within 5 s; 0 to 20 replicas of 4 threads")
     assert (empty, columns.split()[0]) == ("", "policy")
     assert [line.split()[0] for line in lines] == POLICIES
     assert result.stderr == ""
+
+
+def test_what_was_assumed_and_what_explains_the_costs_is_said(files: Path) -> None:
+    assert "That a job takes 1 s is an assumption" in simulate("--trace", "trace.csv").stdout
+    assert "assumption" not in simulate("--trace", "trace.csv", "--service-seconds", "1").stdout
+    floors = {"schedules": [{"cron": "0 0 * * *", "durationMinutes": 60, "minReplicas": 7}]}
+    Path("pool.yaml").write_text(yaml.safe_dump(manifest(autoscaling=floors)))
+    told = "postfleet keeps the floors of spec.autoscaling.schedules, up to 7 replicas, work or not; the others have"
+    assert told in simulate("--trace", "trace.csv").stdout
+    tuned = simulate("--trace", "trace.csv", "--tune", "1").stdout
+    assert f"# {told}" in tuned
+    assert "autoscaling" in yaml.safe_load(tuned)["spec"]
 
 
 def test_the_options_shape_the_fleet(files: Path) -> None:
@@ -135,6 +149,12 @@ def test_a_target_out_of_reach_is_a_failure_and_the_best_is_shown(files: Path) -
         (("--trace", "nope.csv"), "nope.csv: no such file and no shipped trace; give a CSV file or one of burst"),
         (("--trace", "bad.csv"), "bad.csv:3: arrivals is '-1', give a whole number from 0 on"),
         (("--trace", "burst", "--plot", "no/out.svg"), "no/out.svg: cannot be written: No such file or directory"),
+        (
+            ("--trace", "burst", "--permitted-rate", "1e-9"),
+            "--permitted-rate 1e-09: 20,156 jobs take longer than 31 days",
+        ),
+        (("--trace", "burst", "--window", "6h"), "postfleet-operator: --window is for --from-database"),
+        (("--from-database", "--begins-at", "2026-01-01T00:00"), "postfleet-operator: --begins-at is for --trace"),
         (("--trace", "burst", "--tune", "1.5"), "postfleet-operator: Invalid value for '--tune': '1.5' is no number"),
         (("--trace", "burst", "--service-seconds", "0"), "postfleet-operator: Invalid value for '--service-seconds'"),
         (("--trace", "burst", "--service-seconds", "nan"), "postfleet-operator: Invalid value for '--service-seconds'"),
@@ -196,6 +216,25 @@ def test_the_pool_is_chosen_among_several(
     assert told == "two.yaml: holds no JobPool x; --pool may be one of email, import"
     result = CliRunner().invoke(cli, ["simulate", "-f", "two.yaml", "--pool", "import", "--trace", "trace.csv"])
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize(("option", "told"), [((), "kpa: "), (("--tune", "1"), "policy 2, best so far ")])
+def test_a_terminal_is_told_how_far_it_is(files: Path, option: tuple[str, ...], told: str) -> None:
+    code = "from postfleet_operator.cli import main; main()"
+    reader, terminal = os.openpty()
+    command = [sys.executable, "-c", code, "simulate", "-f", "pool.yaml", "--trace", "trace.csv", *option]
+    with (
+        os.fdopen(reader, "rb", buffering=0) as shown,
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=terminal) as program,
+    ):
+        os.close(terminal)
+        text = ""
+        with contextlib.suppress(OSError):  # how a terminal ends whose last program is gone
+            while piece := shown.read(65_536):
+                text += piece.decode()
+        assert program.wait(60) == 0
+    assert f"\r{told}" in text
+    assert text.endswith(" \r"), "nothing is left behind"
 
 
 def test_nothing_but_the_answer_is_printed_without_a_terminal(files: Path) -> None:

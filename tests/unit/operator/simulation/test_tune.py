@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from postfleet_operator.simulation import tune
 from postfleet_operator.simulation.policies import makers
 from postfleet_operator.simulation.policies import scene as scene_of
-from postfleet_operator.simulation.replay import Scene, replay
+from postfleet_operator.simulation.policy import Policy
+from postfleet_operator.simulation.replay import Progress, Replay, Scene, replay, replay_within
 from postfleet_operator.spec import PoolSpec
 from unit.operator.building import latency_spec, spec
 from unit.operator.simulation.scenes import constant, scene
@@ -63,10 +66,28 @@ def test_a_backlog_target_remains_a_backlog() -> None:
     assert found.reached
 
 
-def test_progress_counts_the_replays() -> None:
-    given, told = latency_spec(5), list[int]()
-    found = tune.propose(given, world(given), 0.1, progress=lambda tried, _: told.append(tried))
-    assert told == list(range(1, found.replays + 1))
+def test_progress_tells_every_policy_and_what_the_best_so_far_does() -> None:
+    given, told = latency_spec(5), list[tuple[int, float, str]]()
+    found = tune.propose(given, world(given), 0.1, progress=lambda *how: told.append(how))
+    assert {number for number, _, _ in told} == set(range(1, found.replays + 1))
+    assert all(0 < share <= 1 for _, share, _ in told)
+    assert (told[0][2], told[-1][2][-2:]) == ("", " h")
+
+
+def test_a_policy_that_costs_too_much_is_not_replayed_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = latency_spec(5, autoscaling={"maxReplicas": 20})
+    limits: list[float] = []
+
+    def spied(scene: Scene, policy: Policy, seconds: float, progress: Progress | None = None) -> Replay | None:
+        limits.append(seconds)
+        return replay_within(scene, policy, seconds, progress)
+
+    monkeypatch.setattr(tune, "replay_within", spied)
+    thrifty = tune.propose(given, world(given), 0.3)
+    assert limits[0] == math.inf
+    assert min(limits) < math.inf
+    monkeypatch.setattr(tune, "replay_within", lambda scene, policy, *_: replay_within(scene, policy, math.inf))
+    assert tune.propose(given, world(given), 0.3) == thrifty, "and the answer is the same"
 
 
 @pytest.mark.parametrize(("most", "floors"), [(1, [0, 1]), (4, [0, 1, 2, 3, 4]), (10, [0, 1, 2, 3, 4, 6, 8, 10])])
