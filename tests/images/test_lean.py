@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,19 +50,19 @@ class Image:
     def bin(self) -> Path:
         return self.folder / "env/bin"
 
-    def start(self, *command: str, log: Path | int = subprocess.PIPE, **env: str) -> subprocess.Popen[str]:
+    def start(self, *command: str, log: Path | None = None, **env: str) -> subprocess.Popen[str]:
         user = {"user": USER, "group": USER, "extra_groups": []} if os.getuid() == 0 else {}
-        out = log.open("ab") if isinstance(log, Path) else log
-        return subprocess.Popen(
-            [str(self.bin / command[0]), *command[1:]],
-            cwd=self.folder / "tmp",
-            env={"PATH": f"{self.bin}:/usr/bin:/bin", "TMPDIR": str(self.folder / "tmp"), **env},
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            text=True,
-            **user,  # type: ignore[arg-type]
-        )
+        with log.open("ab") if log else nullcontext(subprocess.PIPE) as out:
+            return subprocess.Popen(
+                [str(self.bin / command[0]), *command[1:]],
+                cwd=self.folder / "tmp",
+                env={"PATH": f"{self.bin}:/usr/bin:/bin", "TMPDIR": str(self.folder / "tmp"), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                text=True,
+                **user,  # type: ignore[arg-type]
+            )
 
     def run(self, *command: str, code: int = 0, **env: str) -> str:
         process = self.start(*command, **env)
