@@ -15,7 +15,9 @@ restartPolicy: Never
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext: {{- include "postfleet.podSecurity" . | nindent 2 }}
-{{ include "postfleet.pullSecrets" . }}
+{{- with include "postfleet.pullSecrets" . | trim }}
+{{ . }}
+{{- end }}
 volumes:
   - name: tmp
     emptyDir: {}
