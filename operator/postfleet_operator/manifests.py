@@ -18,6 +18,7 @@ from typing import Any
 from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.spec import JobPool, SendingNode, parse_node, parse_pool
 from postfleet_operator.spec.documents import Document, parse
+from postfleet_operator.spec.model import misread
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
@@ -153,12 +154,11 @@ def parse_secret(manifest: Mapping[str, Any]) -> Secret:
     raw = manifest.get("metadata")
     metadata = raw if isinstance(raw, Mapping) else {}
     name = metadata.get("name")
-    title = f"Secret {name}" if name else "Secret"
+    title = f"Secret {name}" if name and isinstance(name, str) else "Secret"
     problems = []
     if manifest.get("apiVersion") != "v1":
         problems.append(f"{title}: apiVersion: {manifest.get('apiVersion')!r} is not known, give v1")
-    if not isinstance(name, str) or not name:
-        problems.append(f"{title}: metadata.name: is missing, give the resource a name")
+    problems += [f"{title}: {line}" for line in misread(metadata)]
     content: dict[str, str] = {}
     for part, decode in (("data", _decoded), ("stringData", str)):
         values = manifest.get(part) or {}

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
@@ -28,7 +28,12 @@ NAME_RULE = f"metadata.name must be at most {NAME_LENGTH} lower-case letters, di
 
 
 class Model(BaseModel):
-    """Frozen, strict, camelCase outside and snake_case inside, no unknown fields."""
+    """Frozen, strict, camelCase outside and snake_case inside, no unknown fields.
+
+    `elsewhere` says of fields that people look for here where that is given instead.
+    """
+
+    elsewhere: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(
         frozen=True,
@@ -103,6 +108,19 @@ def without_nulls(value: Any) -> Any:
     return value
 
 
+def misread(metadata: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a name and a namespace however they are spelled: missing, or no text for YAML."""
+    problems = []
+    for key in ("name", "namespace"):
+        value = metadata.get(key)
+        if value is not None and not isinstance(value, str):
+            shown = str(value).lower() if isinstance(value, bool) else f"{value!r:.60}"
+            problems.append(f"metadata.{key}: YAML reads {shown} here, which is no text: quote it")
+        elif not value and key == "name":
+            problems.append("metadata.name: is missing, give the resource a name")
+    return problems
+
+
 def _metadata(kind: str, manifest: Mapping[str, Any]) -> tuple[Metadata, list[str]]:
     raw = manifest.get("metadata")
     raw = raw if isinstance(raw, Mapping) else {}
@@ -118,15 +136,15 @@ def _metadata(kind: str, manifest: Mapping[str, Any]) -> tuple[Metadata, list[st
         for key in manifest
         if key not in {"apiVersion", "kind", "metadata", "spec", "status"}
     ]
+    problems += [f"{title}: {line}" for line in misread(raw)]
     if not isinstance(name, str) or not name:
-        problems.append(f"{title}: metadata.name: is missing, give the resource a name")
         name = ""
     elif len(name) > NAME_LENGTH or not DNS_LABEL.fullmatch(name):
         problems.append(f"{title}: {NAME_RULE}")
     return (
         Metadata(
             name=name,
-            namespace=raw.get("namespace") or "default",
+            namespace=str(raw.get("namespace") or "default"),
             uid=raw.get("uid") or "",
             generation=raw.get("generation") or 1,
             created_at=str(raw.get("creationTimestamp") or ""),

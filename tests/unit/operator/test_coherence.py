@@ -19,7 +19,7 @@ spec:
 NODE = """\
 apiVersion: postfleet.io/v1alpha1
 kind: SendingNode
-metadata: {name: NAME}
+metadata: {name: "NAME"}
 spec:
   smtp: {host: HOST, credentialsSecretRef: {name: login}}
   identity: {domain: example.com}
@@ -97,7 +97,7 @@ def node(name: str = "n", host: str = "mx") -> str:
             id="two Deployments of one name",
         ),
         pytest.param(
-            [node(), node().replace("{name: n}", "{name: n, namespace: mail}")],
+            [node(), node().replace('"n"', '"n", namespace: mail')],
             [
                 (
                     "11: warning: SendingNode n: metadata.name: SendingNode default/n has this name, "

@@ -107,6 +107,36 @@ def test_a_problem_says_where_it_is(tmp_path: Path, text: str, lines: list[str])
     assert complaint(tmp_path, text) == [line.replace("{dir}", str(tmp_path)) for line in lines]
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        pytest.param("name: email", "name: n", "m.yaml:3: JobPool: metadata.name: YAML reads false here", id="n"),
+        pytest.param("name: email", "name: yes", "m.yaml:3: JobPool: metadata.name: YAML reads true here", id="yes"),
+        pytest.param("name: email", "name: 5", "m.yaml:3: JobPool: metadata.name: YAML reads 5 here", id="5"),
+        pytest.param("name: email", "name: 1e3", "m.yaml:3: JobPool: metadata.name: YAML reads 1000.0 here", id="1e3"),
+        pytest.param(
+            "name: email", "name: email, namespace: 12", "m.yaml:3: JobPool email: metadata.namespace: YAML reads 12",
+            id="namespace",
+        ),
+        pytest.param(
+            "[a]", "[a, y]", "m.yaml:4: JobPool email: spec.queues[1]: must be text (quote it), not true", id="y"
+        ),
+    ],
+)  # fmt: skip
+def test_what_kubectl_reads_as_no_text_is_to_be_quoted(tmp_path: Path, old: str, new: str, line: str) -> None:
+    [told] = complaint(tmp_path, POOL.replace(old, new))
+    assert told.startswith(line)
+    assert "quote it" in told
+    quoted = new.replace(" y", ' "y"') if old == "[a]" else ": ".join([*new.split(": ")[:-1], f'"{new.split()[-1]}"'])
+    assert read(tmp_path, POOL.replace(old, quoted)).pools
+
+
+def test_a_secret_s_name_is_to_be_quoted_too(tmp_path: Path) -> None:
+    assert complaint(tmp_path, SECRET.replace("smtp", "n")) == [
+        "m.yaml:3: Secret: metadata.name: YAML reads false here, which is no text: quote it"
+    ]
+
+
 LONG = """\
 # Sends the mail.
 ---
