@@ -110,6 +110,8 @@ def _length(kind: str, value: Any, context: Mapping[str, Any]) -> str:
 def _unknown(model: type[BaseModel], loc: Sequence[str | int]) -> str:
     name = str(loc[-1])
     parent = _model_at(model, loc[:-1])
+    if remedy := getattr(parent, "elsewhere", {}).get(name):
+        return f"unknown field, {remedy}"
     known = [field.alias or key for key, field in parent.model_fields.items()] if parent else []
     lowered = {field.lower(): field for field in known}
     close = difflib.get_close_matches(name.replace("_", "").lower(), lowered, n=1, cutoff=0.6)

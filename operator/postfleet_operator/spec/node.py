@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
@@ -23,6 +23,7 @@ NAME_RESERVED = (
 )
 DEDICATED_NEEDS_POOL = "placement Dedicated needs poolRef: the pool whose template and policy its workers have"
 SHARED_HAS_NO_PLACE = "nodeSelector and tolerations need placement Dedicated: shared workers are placed by their pool"
+LOGIN_ELSEWHERE = "the login is in a Secret with the keys username and password: name it in credentialsSecretRef"
 RESERVED_NAMES = frozenset({"msgs", "shared"})
 
 
@@ -42,6 +43,10 @@ class SecretRef(Model):
 
 class Smtp(Model):
     """The server that takes this node's mail."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("username", "password", "user", "login", "credentials", "secret", "auth"), LOGIN_ELSEWHERE
+    )
 
     host: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.HOST)]
     port: int = Field(default=587, ge=1, le=65_535)

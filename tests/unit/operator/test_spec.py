@@ -155,6 +155,15 @@ def test_every_mistake_is_told_at_once() -> None:
     assert len(problems(parse_pool, given)) == 5
 
 
+@pytest.mark.parametrize("field", ["username", "password", "auth"])
+def test_who_looks_for_the_login_is_told_where_it_goes(field: str) -> None:
+    [line] = problems(parse_node, node(smtp={"host": "mx", field: "x"}))
+    assert line == (
+        f"SendingNode acme-1: spec.smtp.{field}: unknown field, the login is in a Secret with the keys username and "
+        "password: name it in credentialsSecretRef"
+    )
+
+
 AUTOSCALING = "JobPool email: spec.autoscaling"
 CRON = "is not a cron expression, give five fields: minute hour day month weekday"
 
