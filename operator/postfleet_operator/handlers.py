@@ -158,8 +158,8 @@ def registry(watcher: Watcher) -> kopf.OperatorRegistry:
 
 
 def connection(configuration: Configuration) -> kopf.ConnectionInfo:
-    """The client's way to the API server, as kopf wants it."""
-    bearer = str((configuration.api_key or {}).get("authorization") or "")
+    """The client's way to the API server, as kopf wants it; with the token as it is now, for a pod's is renewed."""
+    bearer = configuration.get_api_key_with_prefix("BearerToken", alias="authorization") or ""
     scheme, _, token = bearer.rpartition(" ")
     return kopf.ConnectionInfo(
         server=configuration.host,
@@ -186,5 +186,5 @@ def settings() -> kopf.OperatorSettings:
     found.networking.error_backoffs = (1, 2, 3, 5)  # then `App` begins again
     found.queueing.error_delays = (1, 2, 5, 10, 30)
     found.posting.enabled = False
-    found.scanning.disabled = False
+    found.scanning.disabled = True  # it would take lists of all namespaces and definitions; `App` begins again instead
     return found
