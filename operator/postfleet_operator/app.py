@@ -9,7 +9,6 @@ A defect in one thread shows in /healthz, and Kubernetes starts the process agai
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import errno
 import socket
@@ -19,7 +18,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
-import kopf
 import structlog
 from prometheus_client import CollectorRegistry
 
@@ -43,6 +41,7 @@ from postfleet_operator.progress import Progress
 from postfleet_operator.sampling import Sampler
 from postfleet_operator.settings import Settings
 from postfleet_operator.stores import database, redis_client
+from postfleet_operator.watches import Watches
 
 log = structlog.get_logger(__name__)
 
@@ -120,7 +119,7 @@ class App:
         self._watcher = handlers.Watcher(
             self._api, self._cache, self._secrets, settings.watched, self._wake, self._note_gone
         )
-        self._watches_over = threading.Event()
+        self._watches = Watches(self._watcher, access.configuration, settings.watched)
         self._threads: dict[str, threading.Thread] = {}
 
     def run(self, stop: threading.Event) -> None:
@@ -141,7 +140,7 @@ class App:
             self._gone.start()
             exits.callback(self._gone.stop)
             exits.callback(self._end)
-            self._run("watches", self._watch)
+            self._run("watches", self._watches.run)
             self._run("lists", self._relist)
             self._run("autoscaler", self._rounds(self.autoscaler, "autoscaler"))
             self._run("keeper", self._rounds(self.keeper, "keeper"))
@@ -208,44 +207,6 @@ class App:
             except Exception:
                 log.exception("not_listed")
 
-    def _watch(self) -> None:
-        """Watch until the end. kopf gives up on a server that only ever refuses; it is begun again."""
-        while not self._stop.is_set():
-            try:
-                self._watch_once()
-            except Exception as error:  # noqa: BLE001 - whatever it was, the lists go on and the watches come back
-                log.warning("watches_ended", error=f"{type(error).__name__}: {error}"[:500])
-            else:
-                if not self._stop.is_set():
-                    log.warning("watches_ended", error="kopf stopped by itself")
-            self._stop.wait(RETRY_SECONDS)
-
-    def _watch_once(self) -> None:
-        registry = handlers.registry(self._watcher)
-
-        @kopf.on.login(registry=registry)
-        def login(**_: object) -> kopf.ConnectionInfo:
-            return handlers.connection(self._configuration)
-
-        # A thread of kopf's waits for the flag. asyncio waits for that thread, so the flag is set however kopf ends.
-        over = self._watches_over = threading.Event()
-
-        async def watch() -> None:
-            try:
-                await kopf.operator(
-                    registry=registry,
-                    settings=handlers.settings(),
-                    standalone=True,
-                    namespaces=self._settings.watched,
-                    clusterwide=not self._settings.watched,
-                    stop_flag=over,
-                )
-            finally:
-                over.set()
-
-        if not self._stop.is_set():
-            asyncio.run(watch())
-
     def _wake(self) -> None:
         self.autoscaler.wake()
         self.keeper.wake()
@@ -261,7 +222,7 @@ class App:
 
     def _end(self) -> None:
         self._stop.set()
-        self._watches_over.set()
+        self._watches.end()
         self._wake()
         deadline = clock.monotonic() + END_SECONDS
         for thread in self._threads.values():

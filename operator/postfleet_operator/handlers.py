@@ -7,7 +7,8 @@ anybody's object. What a watch may miss, a deletion while it was cut off, the pe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, repeat
 from typing import Any
 
 import kopf
@@ -138,6 +139,18 @@ class Watcher:
             self._pod_gone(value)
 
 
+class Patience:
+    """Seconds between a request's attempts, without an end.
+
+    kopf stops for good after the last of a finite number, and may hang while it stops: when one watch has given up, the
+    others find their session closed and wait for a login that nobody will do any more.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        """From the start, for each request."""
+        return chain((1.0, 2.0, 3.0), repeat(5.0))
+
+
 def registry(watcher: Watcher) -> kopf.OperatorRegistry:
     """The handlers that feed `watcher`."""
     found = kopf.OperatorRegistry()
@@ -183,7 +196,7 @@ def settings() -> kopf.OperatorSettings:
     found.watching.server_timeout = 300
     found.watching.reconnect_backoff = 1.0
     found.networking.connect_timeout = 5
-    found.networking.error_backoffs = (1, 2, 3, 5)  # then `App` begins again
+    found.networking.error_backoffs = Patience()
     found.queueing.error_delays = (1, 2, 5, 10, 30)
     found.posting.enabled = False
     found.scanning.disabled = True  # it would take lists of all namespaces and definitions; `App` begins again instead

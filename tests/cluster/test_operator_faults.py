@@ -95,18 +95,25 @@ def test_cut_watches_begin_again_and_what_went_unheard_is_found(world: World, pr
     eventually(lambda: operator.logged("gone_unheard"))
 
 
-def test_watches_come_back_after_a_server_that_only_refused_for_long(world: World, proxy: Proxy) -> None:
+@pytest.mark.parametrize(
+    ("status", "sign"),
+    [(500, "Request attempt #6"), (403, "Request attempt #6"), (404, "watches_ended")],
+    ids=["broken", "forbidden", "definitions gone"],
+)
+def test_watches_come_back_after_a_server_that_refused_for_long(
+    world: World, proxy: Proxy, status: int, sign: str
+) -> None:
     world.backlog(0)
     operator = world.operator(kubeconfig=proxy.kubeconfig, relist_seconds="3600")  # watches only
     world.apply(pool("first", queues=["first"]))
     eventually(lambda: world.get("deployment", "first"), lambda found: found is not None)
-    proxy.refuse = lambda method, path: 500 if method == "GET" and "leases" not in path else None
+    proxy.refuse = lambda method, path: status if method == "GET" and "leases" not in path else None
 
-    def ended() -> object:
+    def seen() -> object:
         proxy.cut_watches()  # again: one may have been asked for before the refusals began, and have opened since
-        return operator.logged("watches_ended")
+        return [line for line in operator.lines() if str(line.get("event")).startswith(sign)]
 
-    eventually(ended, seconds=60)
+    eventually(seen, seconds=60)
     assert operator.asks("/healthz")[0] == 200
     proxy.refuse = lambda method, path: None
     world.apply(pool("later", queues=["later"]))
