@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from postfleet_operator import definitions
-from postfleet_operator.coherence import warnings
+from postfleet_operator.coherence import errors, warnings
 from postfleet_operator.commands.explain import explain_pool, plugin
 from postfleet_operator.commands.run import run
 from postfleet_operator.commands.simulate import simulate
-from postfleet_operator.errors import InputError, OperatorError
+from postfleet_operator.errors import InputError, InvalidManifest, OperatorError
 from postfleet_operator.manifests import load
 
 
@@ -42,11 +42,14 @@ def print_crds() -> None:
 def check(paths: tuple[Path, ...]) -> None:
     """Check manifests of JobPools, SendingNodes and Secrets without a cluster.
 
-    What is wrong ends with exit code 2; what does not fit together, such as a queue in two pools, is a warning.
+    What can never work ends with exit code 2; what hardly means what it says, such as a queue in two pools or a
+    setting that no worker has, is a warning.
     """
     found = load(paths)
     for line in (*found.skipped, *warnings(found)):
         click.echo(line, err=True)
+    if wrong := errors(found):
+        raise InvalidManifest(wrong)
     count = len(found.pools) + len(found.nodes) + len(found.secrets)
     click.echo(f"{count} manifest{'' if count == 1 else 's'} ok")
 

@@ -1,7 +1,7 @@
-"""What manifests that are right one by one say together: a pool that nobody has, a queue in two pools. Pure.
+"""What manifests that the API would take say together: a pool that nobody has, a queue in two pools. Pure.
 
-These are warnings: what is missing here may be in the cluster, and the operator says the same in conditions. Whoever
-keeps all manifests in one folder learns it before.
+Most are warnings: what is missing here may be in the cluster, and the operator says the same in conditions. Whoever
+keeps all manifests in one folder learns it before. Errors are what can never work, see `doubts`.
 """
 
 from __future__ import annotations
@@ -9,22 +9,54 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from postfleet_operator import rivals
+from postfleet_operator import doubts, rivals
 from postfleet_operator.manifests import Manifests
+from postfleet_operator.reachability import on_loopback
 from postfleet_operator.spec import JobPool, SendingNode
+from postfleet_operator.spec.node import Tls
 from postfleet_operator.workerset import worker_sets
 
 Finding = tuple[JobPool | SendingNode, str, str]
 """The resource, the path of its field, and what is wrong with it."""
 
 
+def errors(manifests: Manifests) -> list[str]:
+    """One line each: `pool.yaml:13: JobPool email: spec.worker.image: …`."""
+    found = ((pool, path, problem) for pool in manifests.pools for path, problem in doubts.mistakes(pool))
+    return [f"{manifests.place(resource, path)}: {_line(resource, path, problem)}" for resource, path, problem in found]
+
+
 def warnings(manifests: Manifests) -> list[str]:
     """One line each: `pool.yaml:13: warning: JobPool email: spec.queues: …`."""
-    found = [*_queues(manifests), *_pools(manifests), *_logins(manifests), *_names(manifests), *_rivals(manifests)]
+    found = [
+        *_queues(manifests), *_doubts(manifests), *_pools(manifests), *_logins(manifests), *_open_logins(manifests),
+        *_names(manifests), *_rivals(manifests),
+    ]  # fmt: skip
     return [
-        f"{manifests.place(resource, path)}: warning: {type(resource).__name__} {resource.name}: {path}: {problem}"
+        f"{manifests.place(resource, path)}: warning: {_line(resource, path, problem)}"
         for resource, path, problem in found
     ]
+
+
+def _line(resource: JobPool | SendingNode, path: str, problem: str) -> str:
+    return f"{type(resource).__name__} {resource.name}: {path}: {problem}"
+
+
+def _doubts(manifests: Manifests) -> Iterator[Finding]:
+    for pool in manifests.pools:
+        for path, problem in doubts.doubts(pool):
+            yield pool, path, problem
+
+
+def _open_logins(manifests: Manifests) -> Iterator[Finding]:
+    for node in manifests.nodes:
+        smtp = node.spec.smtp
+        if smtp.tls is Tls.NONE and smtp.credentials_secret_ref is not None and not on_loopback(smtp.host):
+            yield (
+                node,
+                "spec.smtp.tls",
+                f"with None the login goes to {smtp.host} unencrypted: anyone on the way reads it",
+            )
 
 
 def _queues(manifests: Manifests) -> Iterator[Finding]:

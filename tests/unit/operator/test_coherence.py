@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from postfleet_operator.coherence import warnings
-from postfleet_operator.manifests import load
+from postfleet_operator.cli import cli
+from postfleet_operator.coherence import errors, warnings
+from postfleet_operator.errors import InvalidManifest
+from postfleet_operator.manifests import Manifests, load
+from postfleet_operator.spec.quantities import amount
 
 POOL = """\
 apiVersion: postfleet.io/v1alpha1
@@ -118,3 +124,143 @@ def test_two_nodes_with_one_account_are_told(tmp_path: Path) -> None:
     (tmp_path / "m.yaml").write_text("---\n".join([pool(), node("a"), node("b"), SECRET]))
     [line] = warnings(load([tmp_path]))
     assert line.startswith(f"{tmp_path}/m.yaml:19: warning: SendingNode b: spec.smtp: SendingNode default/a uses the")
+
+
+def with_spec(text: str) -> str:
+    return pool() + "".join(f"  {line}\n" for line in text.splitlines())
+
+
+def with_pod(text: str) -> str:
+    return with_spec(f"podTemplate:\n  spec: {text}")
+
+
+def told(tmp_path: Path, tell: Callable[[Manifests], list[str]], document: str) -> list[str]:
+    (tmp_path / "m.yaml").write_text(document)
+    return [line.removeprefix(f"{tmp_path}/m.yaml:") for line in tell(load([tmp_path]))]
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        pytest.param(
+            with_spec("worker:\n  env: [{name: POSTFLEET_LEASE_SECONDS, value: soon}]"),
+            "7: JobPool email: spec.worker.env[0]: POSTFLEET_LEASE_SECONDS: 'soon' is not a number; "
+            "the workers would not start",
+            id="a setting that is no number",
+        ),
+        pytest.param(
+            with_spec('worker: {env: [{name: POSTFLEET_RESERVED_FRACTION, value: "0.9"}]}'),
+            "6: JobPool email: spec.worker.env[0]: POSTFLEET_RESERVED_FRACTION: 0.9 is out of range, "
+            "give at least 0 and at most 0.5; the workers would not start",
+            id="a setting out of range",
+        ),
+        pytest.param(
+            with_pod("{containers: [{name: worker, env: [{name: POSTFLEET_LOG_LEVEL, value: info}]}]}"),
+            "7: JobPool email: spec.podTemplate.spec.containers[0].env[0]: POSTFLEET_LOG_LEVEL: 'info' is not one of "
+            "DEBUG, INFO, WARNING, ERROR; the workers would not start",
+            id="a setting in the template",
+        ),
+        pytest.param(
+            with_spec("worker: {image: my image}"),
+            "6: JobPool email: spec.worker.image: 'my image' is no image, there is white space in it",
+            id="image",
+        ),
+        pytest.param(
+            with_spec("worker: {resources: {requests: {cpu: 1500m, memory: 1Gi}, limits: {cpu: 1, memory: 1024Mi}}}"),
+            "6: JobPool email: spec.worker.resources.requests.cpu: 1500m is more than its limit, 1",
+            id="requests above limits",
+        ),
+        pytest.param(
+            with_pod("{restartPolicy: Never}"),
+            "7: JobPool email: spec.podTemplate.spec.restartPolicy: 'Never' is not possible, a Deployment's pods have "
+            "Always; leave it out",
+            id="restartPolicy",
+        ),
+        pytest.param(
+            with_pod("{containers: [{name: worker, ports: [{name: health, containerPort: 9000}]}]}"),
+            "7: JobPool email: spec.podTemplate.spec.containers[0].ports[0].name: health is the name of the operator's "
+            "own port; give another",
+            id="a second port of that name",
+        ),
+        pytest.param(
+            with_pod("{containers: [{name: proxy}], initContainers: [{name: i, image: x}]}"),
+            "7: JobPool email: spec.podTemplate.spec.containers[0]: container proxy has no image",
+            id="a sidecar without an image",
+        ),
+    ],
+)
+def test_what_can_never_work_is_an_error(tmp_path: Path, document: str, line: str) -> None:
+    assert told(tmp_path, errors, document) == [line]
+    assert told(tmp_path, warnings, document) == []
+
+
+@pytest.mark.parametrize(
+    ("document", "line"),
+    [
+        pytest.param(
+            with_spec('worker: {env: [{name: POSTFLEET_SMPT_TIMEOUT_SECONDS, value: "9"}]}'),
+            "6: warning: JobPool email: spec.worker.env[0]: POSTFLEET_SMPT_TIMEOUT_SECONDS is no setting of a worker, "
+            "did you mean POSTFLEET_SMTP_TIMEOUT_SECONDS?",
+            id="a misspelt setting",
+        ),
+        pytest.param(
+            with_spec('worker: {env: [{name: POSTFLEET_SHUTDOWN_TIMEOUT_SECONDS, value: "600"}]}'),
+            "6: warning: JobPool email: spec.worker.env[0]: POSTFLEET_SHUTDOWN_TIMEOUT_SECONDS has no effect: "
+            "give spec.worker.shutdownTimeoutSeconds, the grace period follows it",
+            id="the shutdown timeout beside the field",
+        ),
+        pytest.param(
+            with_spec(
+                'autoscaling: {maxReplicas: 5, schedules: [{cron: "0 8 * * *", durationMinutes: 9, minReplicas: 9}]}'
+            ),
+            "6: warning: JobPool email: spec.autoscaling.schedules[0].minReplicas: 9 is more than maxReplicas: "
+            "the floor will be 5",
+            id="a floor above the ceiling",
+        ),
+        pytest.param(
+            node().replace("host: mx", "host: mx, tls: None"),
+            "5: warning: SendingNode n: spec.smtp.tls: with None the login goes to mx unencrypted: "
+            "anyone on the way reads it",
+            id="a login in the clear",
+        ),
+    ],
+)
+def test_what_hardly_means_what_it_says_is_a_warning(tmp_path: Path, document: str, line: str) -> None:
+    assert told(tmp_path, warnings, document) == [line]
+    assert told(tmp_path, errors, document) == []
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        with_spec('worker: {env: [{name: POSTFLEET_LEASE_SECONDS, value: "9.5"}, {name: OWN, value: soon}]}'),
+        with_spec('worker: {resources: {requests: {cpu: ".5"}, limits: {cpu: 500m, memory: 1Gi}}}'),
+        with_pod("{restartPolicy: Always, containers: [{name: worker, ports: [{name: health, containerPort: 8080}]}]}"),
+        node(host="127.0.0.1").replace("host: 127.0.0.1", "host: 127.0.0.1, tls: None"),
+    ],
+)
+def test_what_is_right_is_not_told(tmp_path: Path, document: str) -> None:
+    assert told(tmp_path, errors, document) + told(tmp_path, warnings, document) == []
+
+
+def test_check_ends_with_2_for_what_can_never_work(tmp_path: Path) -> None:
+    (tmp_path / "m.yaml").write_text(with_spec("worker: {image: my image}"))
+    result = CliRunner().invoke(cli, ["check", "-f", str(tmp_path)])
+    assert isinstance(result.exception, InvalidManifest)
+    assert "is no image" in str(result.exception)
+
+
+@pytest.mark.parametrize(
+    ("quantity", "number"),
+    [
+        (2, 2),
+        ("500m", Decimal("0.5")),
+        ("1Gi", 2**30),
+        ("1e3", 1000),
+        ("2E", 2 * 10**18),
+        ("1.5k", 1500),
+        ("-.5", Decimal("-0.5")),
+    ],
+)
+def test_quantities_are_numbers(quantity: int | str, number: int | Decimal) -> None:
+    assert amount(quantity) == number
