@@ -38,8 +38,8 @@ test: setup test-tools ## Run everything that needs no cluster.
 test-unit: setup ## Run the tests that take milliseconds.
 	$(BIN)/pytest tests/unit $(ARGS)
 
-test-cluster: setup test-deps ## Run the operator against a real API server, with pods as processes.
-	$(BIN)/pytest tests/cluster -n 2 --dist worksteal $(ARGS)
+test-cluster: setup test-deps ## Run charts and operator with real Helm and a real API server, with pods as processes.
+	$(BIN)/pytest tests/helm tests/cluster -n 2 --dist worksteal $(ARGS)
 
 test-tools: ## Get Prometheus, which the tests of alerts and the dashboard need, from Debian's package.
 	-@$(PYTHON) tests/prometheus_tools.py >/dev/null
