@@ -51,7 +51,7 @@ def _doubts(manifests: Manifests) -> Iterator[Finding]:
 def _open_logins(manifests: Manifests) -> Iterator[Finding]:
     for node in manifests.nodes:
         smtp = node.spec.smtp
-        if smtp.tls is Tls.NONE and smtp.credentials_secret_ref is not None and not on_loopback(smtp.host):
+        if smtp.tls is Tls.NONE and smtp.credentials_secret_ref is not None and not _near(smtp.host):
             yield (
                 node,
                 "spec.smtp.tls",
@@ -74,6 +74,11 @@ def _queues(manifests: Manifests) -> Iterator[Finding]:
             other = owners[queue].key
             problem = f"{queue}, a queue of its workers, is a queue of JobPool {other} too; rename one of the two"
             yield workers.node, "metadata.name", problem
+
+
+def _near(host: str) -> bool:
+    """Whether a host is this one, or a Service of the cluster."""
+    return on_loopback(host) or host.endswith((".svc", ".svc.cluster.local"))
 
 
 def _pools(manifests: Manifests) -> Iterator[Finding]:

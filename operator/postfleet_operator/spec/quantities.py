@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from decimal import Decimal
 
-SUFFIXES = {
-    **{suffix: Decimal(10) ** power for suffix, power in zip("numkMGTPE", (-9, -6, -3, *range(3, 19, 3)), strict=True)},
-    **{f"{letter}i": Decimal(2) ** (10 * power) for power, letter in enumerate("KMGTPE", 1)},
+SUFFIXES: Mapping[str, Decimal] = {
+    **{
+        suffix: Decimal(f"1e{power}") for suffix, power in zip("numkMGTPE", (-9, -6, -3, *range(3, 19, 3)), strict=True)
+    },
+    **{f"{letter}i": Decimal(2 ** (10 * power)) for power, letter in enumerate("KMGTPE", 1)},
     "": Decimal(1),
 }
 

@@ -236,7 +236,8 @@ def test_what_hardly_means_what_it_says_is_a_warning(tmp_path: Path, document: s
         with_spec('worker: {env: [{name: POSTFLEET_LEASE_SECONDS, value: "9.5"}, {name: OWN, value: soon}]}'),
         with_spec('worker: {resources: {requests: {cpu: ".5"}, limits: {cpu: 500m, memory: 1Gi}}}'),
         with_pod("{restartPolicy: Always, containers: [{name: worker, ports: [{name: health, containerPort: 8080}]}]}"),
-        node(host="127.0.0.1").replace("host: 127.0.0.1", "host: 127.0.0.1, tls: None"),
+        node(host="127.0.0.1, tls: None"),
+        node(host="sink.postfleet.svc, tls: None"),
     ],
 )
 def test_what_is_right_is_not_told(tmp_path: Path, document: str) -> None:
