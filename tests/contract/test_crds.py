@@ -353,7 +353,7 @@ def pool_facts(source: Source) -> tuple[JobPool, PoolFacts]:
 @pytest.mark.parametrize("source", list(Source))
 def test_the_status_of_a_pool_that_is_written_is_the_status_of_the_crd(source: Source) -> None:
     pool, facts = pool_facts(source)
-    status = compose(pool, facts, 5.0)
+    status = compose(pool, {}, facts, 5.0)
     conforms(schema("JobPool")["properties"]["status"], status)
     if source is Source.REDIS:
         assert set(status) == schema("JobPool")["properties"]["status"]["properties"].keys()
