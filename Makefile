@@ -44,7 +44,7 @@ test-cluster: setup test-deps ## Run charts and operator with real Helm and a re
 test-tools: ## Get Prometheus, which the tests of alerts and the dashboard need, from Debian's package.
 	-@$(PYTHON) tests/prometheus_tools.py >/dev/null
 
-test-deps: test-tools ## Build the API server and etcd that test-cluster needs, once; needs Go or KUBEBUILDER_ASSETS.
+test-deps: test-tools ## Build the API server, etcd and Helm for test-cluster, once; needs Go, or KUBEBUILDER_ASSETS and HELM.
 	@$(PYTHON) tests/cluster/assets.py
 
 bench-scaling: setup ## Compare the scaling policies on every shipped trace.
