@@ -34,7 +34,8 @@ class Strays:
             now: epoch seconds.
         """
         strays = [stray for stray in found if not any(_may_belong(stray, resource) for resource in broken)]
-        self._since = {stray: self._since.get(stray, now) for stray in strays}
+        # At most now, or a clock that was set back would hold them for hours.
+        self._since = {stray: min(self._since.get(stray, now), now) for stray in strays}
         if mirrored_at is None:
             return []
         return [stray for stray in strays if now >= max(self._since[stray], mirrored_at) + _seconds(stray)]
