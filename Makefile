@@ -32,7 +32,7 @@ setup: .venv/.ready ## Make .venv from uv.lock.
 demo: setup ## Send a campaign of 10,000 mails through a fleet of workers on this machine.
 	@$(BIN)/postfleet-local demo $(ARGS)
 
-test: setup test-tools ## Run everything that needs no cluster.
+test: setup ## Run everything that needs no cluster.
 	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-unit: setup ## Run the tests that take milliseconds.
