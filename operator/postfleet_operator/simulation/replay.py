@@ -105,7 +105,7 @@ def check_length(scene: Scene) -> None:
     if rate is not None and jobs / rate > LONGEST_SECONDS:
         raise InputError(
             f"--permitted-rate {rate:g}: {jobs:,} jobs take longer than {days} days at that rate; "
-            f"give at least {jobs / LONGEST_SECONDS:.2g}, or a shorter trace"
+            f"give at least {1.06 * jobs / LONGEST_SECONDS:.2g}, or a shorter trace"  # rounded, and enough all the same
         )
     if _work_seconds(scene) > LONGEST_SECONDS:
         raise InputError(

@@ -103,7 +103,7 @@ def test_a_replay_that_costs_more_than_it_may_is_given_up() -> None:
     [
         pytest.param(
             scene({0: 9}, permitted_rate=1e-9),
-            "--permitted-rate 1e-09: 9 jobs take longer than 31 days at that rate; give at least 3.4e-06, or a shorter",
+            "--permitted-rate 1e-09: 9 jobs take longer than 31 days at that rate; give at least 3.6e-06, or a shorter",
             id="limit",
         ),
         pytest.param(
@@ -117,6 +117,10 @@ def test_what_takes_longer_than_a_trace_may_is_refused(world: Scene, told: str) 
     with pytest.raises(InputError) as caught:
         check_length(world)
     assert str(caught.value).startswith(told)
+
+
+def test_the_least_rate_that_is_named_is_taken() -> None:
+    check_length(scene({0: 9}, permitted_rate=3.6e-06))
 
 
 @pytest.mark.parametrize(("fraction", "value"), [(0.5, 2), (0.51, 3), (0.95, 4), (0.0, 1), (1.0, 4)])
