@@ -169,7 +169,8 @@ class Autoscaler:
         due = [workers for workers in sets if self._due(workers, now)]
         signals = self._signals.sample(due, now) if due else {}
         seen: dict[str, Facts] = {}
-        self._each({each.key: partial(self._handle, each, signals[each.key], now, seen) for each in due})
+        with self._errands.held() if self._errands is not None else contextlib.nullcontext():
+            self._each({each.key: partial(self._handle, each, signals[each.key], now, seen) for each in due})
         for workers in due:
             if (facts := seen.get(workers.key)) is not None:
                 self._tell(workers.key, self._words(workers, facts, now), kept=facts.turned)

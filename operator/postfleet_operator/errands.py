@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
@@ -32,6 +33,16 @@ class Errands:
         self._waiting: OrderedDict[str, list[_Errand]] = OrderedDict()
         self._thread: threading.Thread | None = None
         self._ending = False
+        self._held = False
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """None begins meanwhile: what is more urgent has the API server to itself."""
+        self._hold(True)
+        try:
+            yield
+        finally:
+            self._hold(False)
 
     def put(self, key: str, run: Callable[[], None], *, kept: bool) -> None:
         """Run it soon; `kept` also when another of the same key comes before its turn."""
@@ -59,6 +70,11 @@ class Errands:
                 log.warning("errands_left", keys=len(self._waiting))
             self._waiting.clear()
 
+    def _hold(self, held: bool) -> None:
+        with self._changed:
+            self._held = held
+            self._changed.notify_all()
+
     def _run_all(self) -> None:
         while (errand := self._next()) is not None:
             try:
@@ -68,8 +84,8 @@ class Errands:
 
     def _next(self) -> _Errand | None:
         with self._changed:
-            while not self._waiting:
-                if self._ending:
+            while not self._waiting or self._held:
+                if self._ending and not self._waiting:
                     return None
                 self._changed.wait()
             key, errands = self._waiting.popitem(last=False)

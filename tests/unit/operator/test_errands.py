@@ -74,5 +74,13 @@ def test_the_end_does_not_wait_longer_than_told_and_runs_nothing_afterwards(slow
     assert slow.end() == []
 
 
+def test_none_begins_while_they_are_held(slow: Slow) -> None:
+    with slow.errands.held():
+        slow.put("a", "a", kept=True)
+        slow.go_on.set()
+        slow.errands.end(0.05)
+        assert slow.done == []
+
+
 def test_an_end_without_errands_is_immediate() -> None:
     Errands().end(0)
