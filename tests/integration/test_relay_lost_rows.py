@@ -12,7 +12,9 @@ from postfleet_workers import leases
 from postfleet_workers.jobs import NewJob
 from postfleet_workers.relay import rows
 
-NOW = datetime.now(UTC)
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 def abandoned(engine: Engine, queue: str = QUEUE, timeouts: str = "{}") -> list[tuple[int, bool]]:
@@ -82,12 +84,12 @@ def test_an_abandoned_job_comes_with_all_that_a_rescue_needs(engine: Engine) -> 
 
 def test_what_may_not_run_any_more_is_cancelled(engine: Engine) -> None:
     def expiring(queue: str = QUEUE, minutes: int = 5, run_at: datetime | None = None) -> NewJob:
-        return NewJob("probe", queue, run_at=run_at, expires_at=NOW + timedelta(minutes=minutes))
+        return NewJob("probe", queue, run_at=run_at, expires_at=now() + timedelta(minutes=minutes))
 
     available, scheduled, executing, later, elsewhere = add(
         engine,
         expiring(),
-        expiring(run_at=NOW + timedelta(hours=1)),
+        expiring(run_at=now() + timedelta(hours=1)),
         expiring(),
         expiring(minutes=600),
         expiring("other"),
