@@ -188,9 +188,7 @@ class Keeper:
         if self._mirrored_at is not None and not due(now, self._written_at + MIRROR_SECONDS, MIRROR_SECONDS):
             return
         held, kept = census.held(self._credential_problems), [node.metadata.name for node in census.broken_nodes]
-        done = self._ask(
-            partial(mirror, nodes=census.mirrored, owner=self._owner(), held=held, kept=kept), now
-        )
+        done = self._ask(partial(mirror, nodes=census.mirrored, owner=self._owner(), held=held, kept=kept), now)
         self._foreign = done.foreign
         if done.written or done.deleted:
             log.info("nodes_mirrored", written=done.written, deleted=done.deleted)
