@@ -126,8 +126,8 @@ def test_a_deployment_of_that_name_that_is_somebody_else_s_is_left_alone(world: 
 def test_a_pool_that_no_schema_refuses_and_nobody_can_read_stops_no_other(world: World) -> None:
     world.record("other", held=100)
     world.operator()
-    backwards = {"cron": "5-1 8 * * *", "durationMinutes": 5, "minReplicas": 1}
-    broken = pool("broken", autoscaling={"schedules": [backwards]})
+    never = {"cron": "0 0 30 2 *", "durationMinutes": 5, "minReplicas": 1}
+    broken = pool("broken", autoscaling={"schedules": [never]})
     world.apply(broken, pool("other", queues=["other"], autoscaling=BACKLOG))
     world.scaled(1, "other")
     eventually(lambda: world.condition("Ready", "broken"), lambda found: found == ("False", "InvalidSpec"))
