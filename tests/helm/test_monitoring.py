@@ -30,6 +30,7 @@ def test_monitors_find_operator_relay_and_workers(helm: Helm) -> None:
         ports = [port["name"] for each in containers(only) for port in each.get("ports", ())]
         assert endpoint["port"] in ports, name
         assert endpoint["honorLabels"] is True
+        assert endpoint["relabelings"] == [{"sourceLabels": ["__meta_kubernetes_pod_name"], "targetLabel": "instance"}]
     assert found["mailroom-workers"]["namespaceSelector"] == {"matchNames": ["mail", "shop"]}
     everywhere = one(helm.render("everywhere"), "PodMonitor", "postfleet-workers")
     assert everywhere["spec"]["namespaceSelector"] == {"any": True}
@@ -59,6 +60,16 @@ def test_only_postfleet_reaches_the_development_servers(helm: Helm) -> None:
         [rule] = spec["ingress"]
         assert rule["ports"] == [{"protocol": "TCP", "port": port}]
         assert spec["egress"] == []
+
+
+def test_alerts_link_to_the_runbook_that_is_given(helm: Helm) -> None:
+    for given in ("https://wiki.example.com/mail/runbook", "https://wiki.example.com/mail/runbook#"):
+        rendered = helm.render({"prometheusRule": {"enabled": True, "runbookUrl": given}})
+        groups = one(rendered, "PrometheusRule", "postfleet")["spec"]["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        assert {rule["annotations"]["runbook_url"] for rule in rules} == {
+            f"https://wiki.example.com/mail/runbook#{rule['alert'].lower()}" for rule in rules
+        }
 
 
 def test_rules_and_dashboards_are_the_files(helm: Helm) -> None:
