@@ -54,8 +54,8 @@ Settings are environment variables that begin with `POSTFLEET_`. A command reads
 cannot work is named in one line, and the command ends with exit code 2. Times are seconds.
 
 - In a cluster, `spec.worker.env` and `spec.worker.envFrom` of a JobPool set them for its workers. The two URLs come
-  from the Secret that `POSTFLEET_CONNECTIONS_SECRET` names, or each from one of its own, which `POSTFLEET_DATABASE_SECRET`
-  and `POSTFLEET_REDIS_SECRET` name.
+  from the Secret that `POSTFLEET_CONNECTIONS_SECRET` names, or each from a Secret of its own, which
+  `POSTFLEET_DATABASE_SECRET` and `POSTFLEET_REDIS_SECRET` name.
 - In the local fleet, `postfleet-local up` writes the two URLs to `DIR/env`. `postfleet-local` itself takes options
   only ([cli.md](cli.md)) and passes none of its own `POSTFLEET_` variables on.
 - Give relay and workers of one installation the same settings: the relay judges leases by them, and settles what a dead
