@@ -1,9 +1,9 @@
 """Scheduler and kubelet of the suite: Nodes whose pods are processes of this machine, or pretended.
 
 It does with the pods of one namespace what a cluster would: binds them to a Node that takes them, starts, probes,
-restarts and ends them, keeps mounted Secrets fresh, and reports. `Agent.machines` are the Nodes; one that takes no
-more pods, or has a taint, leaves pods Unschedulable. Only the first container of a pod runs, and without its image:
-its command is looked up on PATH, this environment's programs first.
+restarts and ends them, mounts Secrets and tokens, and reports. `Agent.machines` are the Nodes; one that takes no more
+pods, or has a taint, leaves pods Unschedulable. Only the first container of a pod runs, and without its image: its
+command is looked up on PATH, this environment's programs first.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from typing import Any
 
 import urllib3
 from kubeapi import STRATEGIC, Api, ApiError, Manifest, Watch
-from podbody import Body, Pretence, Running, Sources
+from podbody import Body, Pretence, Running
+from podfiles import Pod, Sources
 from podstatus import Exit, Machine, Report, stamp, status, unschedulable
 from servers import ControlPlane
 
+from postfleet_local.pods import PodError
 from postfleet_local.warden import Warden
 
 TICK_SECONDS = 0.05
@@ -83,7 +85,9 @@ class Agent:
         self._active: set[str] = set()
         self._dirty: set[str] = set()
         self._again: dict[str, float] = {}
-        self._sources = Sources()
+        host, _, port = plane.url.removeprefix("https://").partition(":")
+        env = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+        self._sources = Sources(token=self._token, env=env)
         self._closing = threading.Event()
         self._warden = Warden()
         self._probes = ThreadPoolExecutor(8, thread_name_prefix="probe")
@@ -116,6 +120,12 @@ class Agent:
         with self._lock:
             bodies = [held.body for held in self._held.values() if isinstance(held.body, Running)]
             return {body.replica.name: body.replica.pid for body in bodies if body.replica.pid is not None}
+
+    def ports(self) -> dict[str, int]:
+        """Where the health endpoints of the live processes are, by pod name."""
+        with self._lock:
+            bodies = [held.body for held in self._held.values() if isinstance(held.body, Running)]
+            return {body.replica.name: body.replica.port for body in bodies if body.replica.pid is not None}
 
     def log(self, pod: str) -> str:
         """What a pod's processes wrote."""
@@ -187,6 +197,18 @@ class Agent:
         body = Running(pod, self._directory, self._sources, self._warden, self._probes, self._lock, start_at)
         self.exits[pod["metadata"]["name"]] = body.exits
         return body
+
+    def _token(self, pod: Pod, wanted: Mapping[str, Any]) -> str:
+        """Of the pod's account, and good for as long as the pod is there."""
+        metadata, account = pod["metadata"], pod["spec"]["serviceAccountName"]
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": metadata["name"], "uid": metadata["uid"]}
+        audiences = [wanted["audience"]] if "audience" in wanted else []
+        spec = {"audiences": audiences, "expirationSeconds": wanted["expirationSeconds"], "boundObjectRef": bound}
+        try:
+            found = self._api.call("POST", f"{self._path}/serviceaccounts/{account}/token", {"spec": spec})
+        except (ApiError, urllib3.exceptions.HTTPError) as error:
+            raise PodError(f"no token for {account}: {error}") from error
+        return str(found["status"]["token"])
 
     def _forget(self, uid: str) -> None:
         """It is gone from the API: by our word, or by force."""

@@ -6,10 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from podfiles import Sources, account_volume, plain, projected, with_account
 from podstatus import Exit, Report
 
 from postfleet_local import pods, rollout, volumes
@@ -93,16 +94,10 @@ class Pretence:
 
 
 @dataclass(slots=True)
-class Sources:
-    """What containers refer to: data of Secrets and ConfigMaps by name."""
-
-    secrets: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    maps: dict[str, dict[str, str]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
 class Running:
-    """The first container's command as a process, set up as `postfleet_local.pods` says. Restarted when it ends.
+    """The first container's command as a process, set up as `postfleet_local.pods` says.
+
+    It is started again when it ends, unless the pod's restartPolicy says that this was its end.
 
     Attributes:
         exits: how it ended, each time.
@@ -119,9 +114,10 @@ class Running:
     replica: Replica = field(init=False)
     _started_at: float | None = None
     _stopped: bool = False
+    _done: bool = False
 
     def __post_init__(self) -> None:
-        template = {"metadata": self.pod["metadata"], "spec": self.pod["spec"]}
+        template = {"metadata": self.pod["metadata"], "spec": plain(self.pod["spec"])}
         self.replica = Replica(self.pod["metadata"]["name"], 1, "", template)
         self.replica.grace_seconds = pods.grace_seconds(template)
         self.replica.start_at = self.start_at
@@ -141,7 +137,7 @@ class Running:
                 self._ask(now)
             case _:
                 pass
-        return True
+        return not self._done
 
     def stop(self, now: float, grace_seconds: float) -> None:
         """See `Body`."""
@@ -166,7 +162,7 @@ class Running:
 
     def ended(self) -> bool:
         """See `Body`."""
-        return self._stopped and self.replica.process is None
+        return (self._stopped or self._done) and self.replica.process is None
 
     def report(self) -> Report:
         """See `Body`."""
@@ -187,7 +183,10 @@ class Running:
         replica = self.replica
         self._started_at = None
         self.exits.append(Exit(code if code >= 0 else 128 - code, time.time()))
-        if self._stopped:
+        policy = self.pod["spec"].get("restartPolicy", "Always")
+        self._done = policy == "Never" or (policy == "OnFailure" and code == 0)
+        if self._stopped or self._done:
+            replica.turn(Phase.STOPPING)
             return
         replica.crashes = rollout.crashes_in_row(replica.crashes, now - replica.started_at)
         replica.restarts += 1
@@ -201,6 +200,8 @@ class Running:
             mounted = pods.secret_volumes(replica.pod)
             for name, volume in mounted.items():
                 volumes.write(self._folder(name), self._content(volume))
+            for name, files in projected(self.pod, self.sources).items():
+                volumes.write(self._folder(name), files)
             replica.port = free_port()
             launch = pods.launch(
                 resolved(replica.pod, self.sources.maps),
@@ -209,6 +210,9 @@ class Running:
                 folders={volume.secret: self._folder(name) for name, volume in mounted.items()},
                 port=replica.port,
             )
+            launch = replace(launch, env={**self.sources.env, **launch.env})
+            if account := account_volume(self.pod):
+                launch = replace(launch, argv=with_account(launch.argv, str(self._folder(account).resolve())))
             replica.run(launch, self.directory / f"{replica.name}.log", now, self.warden)
             self._started_at = time.time()
         except (pods.PodError, OSError) as error:

@@ -29,6 +29,16 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 START_SECONDS = 60.0
+CONTROLLERS = (
+    "clusterrole-aggregation-controller",
+    "deployment-controller",
+    "garbage-collector-controller",
+    "job-controller",
+    "namespace-controller",
+    "replicaset-controller",
+    "root-ca-certificate-publisher-controller",
+    "serviceaccount-controller",
+)
 PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -151,14 +161,19 @@ class ControlPlane:
             f"--service-account-key-file={self.directory / 'accounts.pub'}",
             f"--service-account-signing-key-file={self.directory / 'accounts.key'}",
             "--service-account-issuer=https://kubernetes.default.svc",
-            "--disable-admission-plugins=ServiceAccount,TaintNodesByCondition",
+            # Blocking owners as on OpenShift: whoever names one needs the right to its finalizers.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+            "--disable-admission-plugins=TaintNodesByCondition",
+            f"--audit-policy-file={self._audit_policy()}",
+            f"--audit-log-path={self.audit_log}",
             "--profiling=false",
             "--v=0",
         )
         self.controllers = self._program(
             "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig}",
-            "--controllers=deployment-controller,replicaset-controller,garbage-collector-controller,namespace-controller",
+            f"--controllers={','.join(CONTROLLERS)}",
+            f"--root-ca-file={self.directory / 'ca.pem'}",
             "--leader-elect=false",
             "--secure-port=0",
             "--kube-api-qps=400",
@@ -180,6 +195,11 @@ class ControlPlane:
         """Start the API server again, on the same port and data."""
         self.apiserver.start()
         self.wait_ready()
+
+    @property
+    def audit_log(self) -> Path:
+        """What ServiceAccounts asked for and were answered, an event a line."""
+        return self.directory / "audit.log"
 
     def wait_ready(self) -> None:
         """Wait until /readyz says yes."""
@@ -249,6 +269,13 @@ class ControlPlane:
         if check and done.returncode:
             raise AssertionError(f"kubectl {' '.join(arguments)}: {output}")
         return output
+
+    def _audit_policy(self) -> Path:
+        rules = [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}]
+        policy = {"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": rules}
+        path = self.directory / "audit-policy.json"
+        path.write_text(json.dumps(policy))
+        return path
 
     def _program(self, name: str, *arguments: str) -> Program:
         return Program(name, [str(self.assets / name), *arguments], self.directory / f"{name}.log")
