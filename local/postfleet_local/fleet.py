@@ -222,7 +222,7 @@ class Fleet:
             RenderSettings("postfleet", CONNECTIONS),
             self._observer,
         )
-        self._keeper = Keeper(self.cluster, connect, lambda: OWNER, time.time, self._autoscaler.facts)
+        self._keeper = Keeper(self.cluster, connect, OWNER, time.time, self._autoscaler.facts)
         self._loops = [self._autoscaler, self._keeper]
         self._apply(manifests)
         self._keeper.tick(time.time())  # once the fleet is up, its nodes can be used

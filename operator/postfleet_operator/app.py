@@ -83,8 +83,7 @@ class App:
                 self._elector, namespace, settings.lease_name, identity, changed=self.metrics.leading
             )
         else:
-            where = ", ".join(settings.watched) or "all namespaces"
-            self._leads = Alone(f"the operator of {where} at {access.configuration.host}")
+            self._leads = Alone()
             self.metrics.leading(True)
         self._api = Api(access.configuration, self._leads.check, self.metrics.api_call, source=access.source)
         connect = database(settings.database_url)
@@ -109,7 +108,7 @@ class App:
         self.keeper = Keeper(
             self._cluster,
             connect,
-            lambda: self._leads.owner,
+            f"operator {namespace}/{settings.lease_name} of cluster {access.cluster}",
             clock.now,
             self.autoscaler.facts,
             on_unserved=self.metrics.unserved,

@@ -156,11 +156,10 @@ class Autoscaler:
         except ClusterUnavailable as error:
             log.warning("pools_not_listed", error=str(error))
             return LOOK_SECONDS
-        found = worker_sets(
-            [pool for pool in pools if isinstance(pool, JobPool)],
+        sets = worker_sets(
+            [pool for pool in pools if isinstance(pool, JobPool) and not pool.metadata.deleting],  # its pods go, too
             [node for node in nodes if isinstance(node, SendingNode)],
         )
-        sets = [workers for workers in found if not workers.pool.metadata.deleting]  # what they had is going, too
         broken = [pool for pool in pools if isinstance(pool, BrokenPool)]
         self._keep([*(workers.key for workers in sets), *(pool.key for pool in broken)])
         for key, work in self._progress.look(now).items():
@@ -173,7 +172,7 @@ class Autoscaler:
             self._each({each.key: partial(self._handle, each, signals[each.key], now, seen) for each in due})
         for workers in due:
             if (facts := seen.get(workers.key)) is not None:
-                self._tell(workers.key, self._words(workers, facts, now), kept=facts.turned)
+                self._tell(workers.key, self._words(workers, facts, now), kept=facts.acted)
         for pool in broken:
             if rounds.due(now, self._memories[pool.key].next_at, LOOK_SECONDS):
                 self._handle_broken(pool, now)

@@ -40,9 +40,11 @@ class Facts:
     taken: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def turned(self) -> bool:
+    def acted(self) -> bool:
         """Whether the number was changed: what must be told even if there is newer to tell."""
-        return self.decision is not None and self.decision.after != self.decision.before
+        if self.decision is None or self.spec is None or self.spec.mode in (Mode.RECOMMEND, Mode.EXTERNAL):
+            return False
+        return self.decision.after != self.decision.before
 
 
 @dataclass(frozen=True, slots=True)

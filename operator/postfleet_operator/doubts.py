@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from postfleet_operator.deployment import HEALTH_PORT
@@ -27,7 +27,7 @@ def mistakes(pool: JobPool) -> Found:
     if worker.image is not None and re.search(r"\s", worker.image):
         yield "spec.worker.image", f"{worker.image!r} is no image, there is white space in it"
     for path, name, value in _variables(pool):
-        if value is not None and (problem := mistake(name, value)):
+        if value is not None and "$(" not in value and (problem := mistake(name, value)):
             yield path, f"{name}: {problem}; the workers would not start"
     yield from _above("spec.worker.resources", worker.resources.requests, worker.resources.limits)
     yield from _of_pod(pool.spec.pod_template.overlay.get("spec") or {})
@@ -70,7 +70,7 @@ def _of_pod(pod: Mapping[str, Any]) -> Found:
             if isinstance(resources, Mapping):
                 yield from _above(f"{place}.resources", resources.get("requests"), resources.get("limits"))
             if kind == "containers" and container["name"] == CONTAINER:
-                yield from _second_health(place, container.get("ports") or ())
+                yield from _second_health(place, container.get("ports"))
 
 
 def _containers(pod: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -78,16 +78,18 @@ def _containers(pod: Mapping[str, Any], kind: str) -> Iterator[tuple[str, Mappin
         yield f"{POD}.{kind}[{number}]", container
 
 
-def _second_health(place: str, ports: Sequence[Any]) -> Found:
-    for number, port in enumerate(ports):
+def _second_health(place: str, ports: Any) -> Found:
+    for number, port in enumerate(ports if isinstance(ports, list | tuple) else ()):
         if isinstance(port, Mapping) and port.get("name") == "health" and port.get("containerPort") != HEALTH_PORT:
             yield f"{place}.ports[{number}].name", "health is the name of the operator's own port; give another"
 
 
 def _above(path: str, requests: Any, limits: Any) -> Found:
     """Requests that exceed their limit."""
-    for name, request in (requests or {}).items():
-        limit = (limits or {}).get(name)
+    if not isinstance(requests, Mapping) or not isinstance(limits, Mapping):
+        return
+    for name, request in requests.items():
+        limit = limits.get(name)
         try:
             exceeds = limit is not None and amount(request) > amount(limit)
         except (ValueError, ArithmeticError, KeyError):

@@ -45,6 +45,8 @@ log = structlog.get_logger(__name__)
 LOOK_SECONDS = 1.0
 # The mirror is written again this often though nothing changed, in case somebody has touched the table.
 MIRROR_SECONDS = 60.0
+# And this often while others have nodes of the same names.
+FOREIGN_SECONDS = 5.0
 # How often the ledger is asked what became of mails and which queues nobody serves.
 LEDGER_SECONDS = 10.0
 
@@ -57,7 +59,7 @@ class Keeper:
     Args:
         cluster: where they live.
         connect: opens a connection to PostgreSQL.
-        owner: who mirrors, unlike any other that uses this database; asked at every look.
+        owner: who mirrors, unlike any other that uses this database; the same for ever.
         clock: epoch seconds.
         facts: what the autoscaler knows of a worker set, by key.
         prober: reads banners; the default has threads of its own.
@@ -70,7 +72,7 @@ class Keeper:
         self,
         cluster: Cluster,
         connect: Connect,
-        owner: Callable[[], str],
+        owner: str,
         clock: Callable[[], float],
         facts: Callable[[str], Facts | None],
         *,
@@ -172,9 +174,13 @@ class Keeper:
         if self._mirrored != self._to_mirror(census):
             self._mirrored_at = None
         self._delivery_problems = self._logins.deliver(
-            census.sets, census.mirrored, self._credentials.logins, census.broken_nodes, self._mirrored_at, now
+            census.sets, self._own(census), self._credentials.logins, census.broken_nodes, self._mirrored_at, now
         )
         self._credential_problems = {**self._credentials.problems, **self._delivery_problems}
+
+    def _own(self, census: Census) -> list[SendingNode]:
+        """A login never goes to workers that would follow another's row."""
+        return [node for node in census.mirrored if node.name not in self._foreign]
 
     def _to_mirror(self, census: Census) -> object:
         rows = {(node.name, node.metadata.uid, node.metadata.generation) for node in census.mirrored}
@@ -185,10 +191,11 @@ class Keeper:
         wanted = self._to_mirror(census)
         if wanted != self._mirrored:
             self._mirrored_at = None
-        if self._mirrored_at is not None and not due(now, self._written_at + MIRROR_SECONDS, MIRROR_SECONDS):
+        period = FOREIGN_SECONDS if self._foreign else MIRROR_SECONDS
+        if self._mirrored_at is not None and not due(now, self._written_at + period, MIRROR_SECONDS):
             return
         held, kept = census.held(self._credential_problems), [node.metadata.name for node in census.broken_nodes]
-        done = self._ask(partial(mirror, nodes=census.mirrored, owner=self._owner(), held=held, kept=kept), now)
+        done = self._ask(partial(mirror, nodes=census.mirrored, owner=self._owner, held=held, kept=kept), now)
         self._foreign = done.foreign
         if done.written or done.deleted:
             log.info("nodes_mirrored", written=done.written, deleted=done.deleted)
@@ -224,10 +231,11 @@ class Keeper:
     def _read_ledger(self, census: Census, now: float) -> None:
         names = [node.name for node in census.mirrored]
         self._ask(lambda connection: self._deliveries.look(connection, names, now), now)
-        self._unserved_mail = self._ask(partial(unserved.roads, served=census.served_by_own), now)
+        mail = self._ask(partial(unserved.roads, served=census.served_by_own), now)
+        self._unserved_mail = self._unserved_mail if mail is None else mail
         if census.broken_pools:  # nobody can tell which queues they serve
             return
-        served = {queue for pool in census.pools for queue in pool.spec.queues}
+        served = {queue for workers in census.sets for queue in workers.spec.queues}
         jobs = self._ask(partial(unserved.count, served=served), now)
         self._unserved.tell(jobs, now)
         if self._on_unserved is not None:

@@ -18,6 +18,8 @@ from postfleet_operator.spec import SendingNode
 
 # An owner that wrote nothing for so long is gone, and whoever has a node of that name may have its row.
 OWNER_SECONDS = 180.0
+# After so long its nodes are taken for deleted, too.
+FORGOTTEN_SECONDS = 7 * 86400.0
 
 SEEN = """
 INSERT INTO node_owners (owner, seen_at) VALUES (%(owner)s, postfleet_now())
@@ -38,7 +40,11 @@ WHERE (mirrored.spec, mirrored.paused, mirrored.generation, mirrored.owner)
   )
 """
 
-DELETE_OTHERS = "DELETE FROM sending_nodes WHERE owner = %(owner)s AND name <> ALL(%(names)s)"
+# With the rows of nobody, and those of owners that are not expected back.
+DELETE_OTHERS = """
+DELETE FROM sending_nodes WHERE name <> ALL(%(names)s) AND (owner = %(owner)s OR owner IS NULL OR owner IN (
+    SELECT owner FROM node_owners WHERE seen_at < postfleet_now() - make_interval(secs => %(forgotten)s)))
+"""
 
 FOREIGN = "SELECT name, owner FROM sending_nodes WHERE name = ANY(%(names)s) AND owner <> %(owner)s"
 
@@ -79,7 +85,8 @@ def mirror(
             cursor.execute(SEEN, {"owner": owner})
             cursor.executemany(UPSERT, rows)
             written = max(cursor.rowcount, 0) if rows else 0
-            deleted = cursor.execute(DELETE_OTHERS, {"owner": owner, "names": [*names, *kept]}).rowcount
+            others = {"owner": owner, "names": [*names, *kept], "forgotten": FORGOTTEN_SECONDS}
+            deleted = cursor.execute(DELETE_OTHERS, others).rowcount
             foreign = dict(cursor.execute(FOREIGN, {"owner": owner, "names": names}).fetchall())
     except psycopg.Error as error:
         raise StoreUnavailable(f"PostgreSQL: {str(error).strip().splitlines()[0]}") from error

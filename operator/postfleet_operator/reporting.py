@@ -107,8 +107,8 @@ def report_broken(cluster: Cluster, pool: BrokenPool, last: Report, now: float) 
     """Say at the pool itself why it cannot be read. Its workers stay as they are."""
     problem = Problem(Reason.INVALID_SPEC, "; ".join(pool.problems))
     _tell_problem(cluster, pool, problem, last, now)
-    status = compose_broken(pool.status, Facts(pool.metadata.generation, problem=problem), now)
     written = pool.status if last.status is None else last.status
+    status = compose_broken(written, Facts(pool.metadata.generation, problem=problem), now)
     if worth_writing(written, status, now - last.written_at):
         cluster.patch_status(pool, status)
         last.status, last.written_at = status, now

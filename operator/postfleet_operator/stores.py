@@ -33,12 +33,12 @@ def check_database(url: str) -> None:
         InputError: it cannot, or what would be taken for its host or database is a piece of its password.
     """
     try:
-        found = conninfo_to_dict(url)
+        ports = str(conninfo_to_dict(url).get("port") or "").split(",")
     except psycopg.Error:
-        found = {}
-    ports = str(found.get("port") or "").split(",")
-    strange = "://" in url and "@" in f"{found.get('host')}{found.get('dbname')}"
-    if not found or strange or not all(map(_is_port, filter(None, ports))):
+        raise InputError(f"POSTFLEET_DATABASE_URL: {DATABASE_REFUSED}") from None
+    authority, _, path = url.partition("://")[2].partition("?")[0].partition("/")
+    cut = authority.count("@") > 1 or "@" in path
+    if not url.strip() or cut or not all(map(_is_port, filter(None, ports))):
         raise InputError(f"POSTFLEET_DATABASE_URL: {DATABASE_REFUSED}") from None
 
 
@@ -61,7 +61,8 @@ def check_redis(url: str) -> None:
         raise InputError(f"POSTFLEET_REDIS_URL: {REDIS_REFUSED}") from None
     if parts.scheme == "unix":
         return
-    cut = "@" not in parts.netloc and "@" in parts.path + parts.query + parts.fragment
+    query = "" if parts.path else parts.query  # a question mark right after the host is one of the password
+    cut = "@" not in parts.netloc and "@" in parts.path + query + parts.fragment
     if cut or (parts.path.strip("/") and not parts.path.strip("/").isdecimal()):
         raise InputError(f"POSTFLEET_REDIS_URL: {REDIS_REFUSED}")
 
@@ -120,6 +121,9 @@ def check_schema(connection: psycopg.Connection[Any]) -> None:
     Raises:
         psycopg.OperationalError: nobody has, or it is another database.
     """
-    [(there,)] = connection.execute("SELECT to_regclass('workers') IS NOT NULL").fetchall()
-    if not there:
-        raise psycopg.OperationalError("the schema is not there: run `postfleet migrate`")
+    [(there, newest)] = connection.execute(
+        "SELECT to_regclass('workers') IS NOT NULL, to_regclass('node_owners') IS NOT NULL"
+    ).fetchall()
+    if not newest:
+        words = "is older than this operator" if there else "is not there"
+        raise psycopg.OperationalError(f"the schema {words}: run `postfleet migrate`")

@@ -21,6 +21,8 @@ NOTICE_SECONDS = 3600.0
 # A queue's jobs are counted no further than this, and of queues no more than that.
 MOST_JOBS = 10_000
 MOST_QUEUES = 100
+# Of the jobs that wait for their time, so many of each queue are looked at for roads: their rows have to be read.
+MOST_NEXT = 500
 
 # A loose index scan: one probe per queue, however many rows.
 QUEUES = """
@@ -71,7 +73,7 @@ WITH RECURSIVE groups AS (
     UNION ALL
     SELECT asked.queue, waiting.route, 1 FROM unnest(%(queues)s::text[]) AS asked(queue) CROSS JOIN LATERAL (
         SELECT route FROM jobs WHERE queue = asked.queue AND state IN ('scheduled', 'retryable')
-        ORDER BY run_at LIMIT %(most)s) AS waiting
+        ORDER BY run_at LIMIT %(next)s) AS waiting
     WHERE waiting.route = ANY(%(nodes)s) AND asked.queue || '.' || waiting.route = ANY(%(roads)s)
 )
 SELECT queue, route, least(sum(jobs), %(most)s)::bigint FROM found GROUP BY 1, 2 ORDER BY 1, 2
@@ -101,8 +103,10 @@ def count(connection: psycopg.Connection[Any], served: Collection[str]) -> dict[
     return {queue: int(jobs) for queue, jobs in connection.execute(COUNT, parameters)}
 
 
-def roads(connection: psycopg.Connection[Any], served: Mapping[str, Collection[str]]) -> dict[Road, int]:
+def roads(connection: psycopg.Connection[Any], served: Mapping[str, Collection[str]]) -> dict[Road, int] | None:
     """Unfinished jobs of Dedicated nodes in queues that their own workers do not listen to; about `MOST_JOBS` of each.
+
+    None if there are so many groups of jobs that PostgreSQL did not get through them in time.
 
     Args:
         connection: to PostgreSQL.
@@ -113,6 +117,13 @@ def roads(connection: psycopg.Connection[Any], served: Mapping[str, Collection[s
     """
     if not served:
         return {}
+    try:
+        return _roads(connection, served)
+    except psycopg.errors.QueryCanceled:
+        return None
+
+
+def _roads(connection: psycopg.Connection[Any], served: Mapping[str, Collection[str]]) -> dict[Road, int]:
     by_all = set.intersection(*map(set, served.values()))
     rows = connection.execute(QUEUES, {"served": list(by_all), "most": MOST_QUEUES}).fetchall()
     asked = [Road(queue, node) for (queue,) in rows for node, queues in served.items() if queue not in queues]
@@ -123,6 +134,7 @@ def roads(connection: psycopg.Connection[Any], served: Mapping[str, Collection[s
         "nodes": list({road.node for road in asked}),
         "roads": [str(road) for road in asked],
         "most": MOST_JOBS,
+        "next": MOST_NEXT,
     }
     return {Road(queue, node): int(jobs) for queue, node, jobs in connection.execute(ROADS, parameters)}
 

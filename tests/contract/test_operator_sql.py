@@ -20,7 +20,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "deliveries.LAST_SENT": {"nodes": ["a"]},
     "deliveries.NOW": {},
     "departures.DEPART": {"replica": "r", "seconds_ago": 1.0},
-    "nodes.DELETE_OTHERS": {"names": ["a"], "owner": "o"},
+    "nodes.DELETE_OTHERS": {"names": ["a"], "owner": "o", "forgotten": 1.0},
     "nodes.FOREIGN": {"names": ["a"], "owner": "o"},
     "nodes.SEEN": {"owner": "o"},
     "nodes.UPSERT": {"name": "a", "spec": Jsonb({}), "paused": False, "generation": 1, "owner": "o", "alive": 180},
@@ -31,7 +31,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "simulation.history.SERVICE": {"pool": "default/q"},
     "unserved.COUNT": {"queues": ["q"], "most": 10},
     "unserved.QUEUES": {"served": ["q"], "most": 10},
-    "unserved.ROADS": {"queues": ["q"], "nodes": ["a"], "roads": ["q.a"], "most": 10},
+    "unserved.ROADS": {"queues": ["q"], "nodes": ["a"], "roads": ["q.a"], "most": 10, "next": 10},
 }
 STATEMENT = re.compile(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH|LISTEN|NOTIFY)\s+\S")
 

@@ -135,6 +135,16 @@ def test_mail_of_dedicated_nodes_in_queues_that_their_pools_do_not_list_is_count
     assert unserved.roads(connection, {}) == {}
 
 
+def test_what_cannot_be_counted_in_time_is_not_known(connection: psycopg.Connection[Any], database_url: str) -> None:
+    connection.commit()
+    connection.autocommit = True
+    connection.execute("SET statement_timeout = 50")
+    with psycopg.connect(database_url) as other:
+        other.execute("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE")
+        assert unserved.roads(connection, {"eu": ("bulk",)}) is None
+    assert unserved.roads(connection, {"eu": ("bulk",)}) == {}
+
+
 def test_of_each_such_queue_there_is_a_notice_once_an_hour() -> None:
     cluster = MemoryCluster()
     teller = Unserved(cluster)

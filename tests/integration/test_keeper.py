@@ -63,7 +63,7 @@ class Keeping:
         return Keeper(
             self.cluster,
             self._connect,
-            lambda: owner,
+            owner,
             lambda: self.now,
             self.known.get,
             prober=Nobody(lambda: self.now),

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from postfleet_operator.errors import StoreUnavailable
-from postfleet_operator.nodes import OWNER_SECONDS, Mirrored, mirror
+from postfleet_operator.nodes import FORGOTTEN_SECONDS, OWNER_SECONDS, Mirrored, mirror
 from postfleet_operator.spec import API_VERSION, SendingNode, parse_node
 
 
@@ -101,3 +101,14 @@ def test_the_nodes_of_an_operator_that_is_gone_go_to_whoever_has_them(database_u
     assert apply(database_url, node("acme-1")) == Mirrored(0, 0)
     assert apply(database_url, node("acme-1"), owner="gone") == Mirrored(0, 1, {"acme-1": "here"})
     assert apply(database_url) == Mirrored(0, 1)
+
+
+def test_rows_of_nobody_and_of_owners_long_gone_are_deleted(database_url: str) -> None:
+    apply(database_url, node("acme-1"), owner="gone")
+    apply(database_url, node("acme-2"))
+    with psycopg.connect(database_url) as connection:
+        connection.execute("INSERT INTO sending_nodes (name, spec) VALUES ('older than owners', '{}')")
+    assert apply(database_url, node("acme-2")) == Mirrored(0, 1)
+    let_pass(database_url, FORGOTTEN_SECONDS + 1)
+    assert apply(database_url, node("acme-2")) == Mirrored(0, 1)
+    assert rows(database_url).keys() == {"acme-2"}

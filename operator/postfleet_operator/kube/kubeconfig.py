@@ -5,6 +5,7 @@ What a file can have wrong is told in our own words: the client's quote what the
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -38,6 +39,19 @@ class Access:
     configuration: Configuration
     source: str
     namespace: str = "default"
+
+    @property
+    def cluster(self) -> str:
+        """A word that tells the cluster from others: of its certificate authority, or its address where it has none.
+
+        A pod's address of the API server is the same in most clusters.
+        """
+        authority = self.configuration.ssl_ca_cert
+        try:
+            content = Path(authority).read_bytes() if authority else b""
+        except OSError:
+            content = b""
+        return hashlib.sha256(b"".join(content.split()) or str(self.configuration.host).encode()).hexdigest()[:12]
 
 
 def access(kubeconfig: Path | None = None, context: str | None = None) -> Access:

@@ -27,11 +27,7 @@ COMPLAIN_SECONDS = 30.0
 
 
 class Leads(Protocol):
-    """Whether this process may act, and for whom: `owner` tells its replicas from every other operator."""
-
-    @property
-    def owner(self) -> str:
-        """A word for people that differs between clusters, and between operators of one cluster."""
+    """Whether this process may act."""
 
     def holds(self) -> bool:
         """Whether it leads now."""
@@ -41,14 +37,7 @@ class Leads(Protocol):
 
 
 class Alone:
-    """The only replica there is.
-
-    Args:
-        owner: what tells it from every other operator.
-    """
-
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
+    """The only replica there is."""
 
     def holds(self) -> bool:
         """Always."""
@@ -76,7 +65,6 @@ class Leadership:
         self._api = api
         self._namespace, self._name = namespace, name
         self._changed = changed
-        self._uid = ""
         self._seen: Seen | None = None
         self._version = ""
         self._led_from = float("-inf")
@@ -85,11 +73,6 @@ class Leadership:
         self.since = float("-inf")
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="leadership", daemon=True)
-
-    @property
-    def owner(self) -> str:
-        """The Lease, which all replicas share and no other operator has."""
-        return f"the operator of Lease {self._namespace}/{self._name} ({self._uid})"
 
     def start(self) -> None:
         """Seek the lead until `stop`."""
@@ -129,7 +112,7 @@ class Leadership:
         if lease is None:
             self._seen, self._version = None, ""
         else:
-            self._version, self._uid = str(lease["metadata"]["resourceVersion"]), str(lease["metadata"]["uid"])
+            self._version = str(lease["metadata"]["resourceVersion"])
             self._seen = election.observe(self._seen, election.read(lease.get("spec") or {}), sent)
         if not election.free(self._seen, self.identity, sent):
             self._led_from = float("-inf")  # whatever our clock says: somebody else was given it
@@ -181,6 +164,6 @@ class Leadership:
         else:  # whoever wrote in between has won
             body["metadata"] = {**metadata, "resourceVersion": self._version}
             answer = self._api.replace(paths.one("leases", self._namespace, self._name), body, MANAGER)
-        self._version, self._uid = str(answer["metadata"]["resourceVersion"]), str(answer["metadata"]["uid"])
+        self._version = str(answer["metadata"]["resourceVersion"])
         written = election.read(answer.get("spec") or {})
         self._seen = replace(self._seen or Seen(written, 0.0), record=written, since=clock.monotonic())

@@ -231,7 +231,7 @@ def test_a_change_that_failed_does_not_count_against_the_policy() -> None:
     assert cluster.replicas(EMAIL) == 4
 
 
-def test_a_pool_that_waits_for_its_deletion_is_left_alone_and_keeps_its_queues() -> None:
+def test_a_pool_that_waits_for_its_deletion_is_left_alone() -> None:
     fleet = Fleet(manifest())
     fleet.tick()
     going = manifest()
@@ -242,7 +242,18 @@ def test_a_pool_that_waits_for_its_deletion_is_left_alone_and_keeps_its_queues()
     fleet.tick()
     assert fleet.cluster.deployments == {}
     assert fleet.forgotten == [EMAIL]
-    assert [workers.key for workers in worker_sets(fleet.pools(), [])] == [EMAIL]
+
+
+def test_a_pool_that_waits_for_its_deletion_leaves_its_queues_to_the_next() -> None:
+    going = manifest("old")
+    going["metadata"] |= {"deletionTimestamp": "2026-11-24T12:00:00Z", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    young = manifest()
+    young["metadata"]["creationTimestamp"] = "2026-06-01T00:00:00Z"
+    fleet = Fleet(going, young)
+    fleet.signals.told[EMAIL] = healthy(4000)
+    fleet.tick()
+    assert fleet.cluster.replicas(EMAIL) == 8
+    assert fleet.condition("QueuesExclusive") == ("True", "OwnQueues")
 
 
 def test_a_clock_that_is_set_back_stops_nothing() -> None:
@@ -336,6 +347,27 @@ def test_words_that_the_api_server_keeps_waiting_keep_no_number_waiting_and_none
     assert [event.reason for event in cluster.events] == ["ScaledFromZero", "ScaledUp"]
     recent = [(each["from"], each["to"]) for each in cluster.status(EMAIL)["recentDecisions"]]
     assert recent == [(8, 18), (0, 8)]
+
+
+def test_what_is_only_recommended_is_not_kept_for_a_server_that_does_not_listen() -> None:
+    listening = threading.Event()
+
+    class Deaf(MemoryCluster):
+        def patch_status(self, resource: Any, status: Mapping[str, Any]) -> None:
+            assert listening.wait(10)
+            super().patch_status(resource, status)
+
+    cluster, signals, stop = Deaf(instant=True), Signals(), threading.Event()
+    cluster.put(manifest(mode="Recommend"))
+    loop = Autoscaler(cluster, signals, signals, lambda: 0.0, RenderSettings("i"), at_once=2)
+    signals.told[EMAIL] = healthy(4000)
+    for look in range(50):
+        loop.tick(2.0 * look)
+    listening.set()
+    stop.set()
+    loop.run(stop)
+    assert 1 <= sum(call == "patch_status" for call, _ in cluster.calls) <= 3
+    assert cluster.status(EMAIL)["desiredReplicas"] == 8
 
 
 def test_a_pool_that_is_gone_is_forgotten() -> None:

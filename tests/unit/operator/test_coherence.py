@@ -265,3 +265,21 @@ def test_check_ends_with_2_for_what_can_never_work(tmp_path: Path) -> None:
 )
 def test_quantities_are_numbers(quantity: int | str, number: int | Decimal) -> None:
     assert amount(quantity) == number
+
+
+@pytest.mark.parametrize(
+    "container",
+    ["{name: worker, resources: {requests: [cpu], limits: {cpu: 1}}}", "{name: worker, ports: 5}"],
+    ids=["requests", "ports"],
+)
+def test_a_template_of_another_shape_is_left_to_the_api_server(tmp_path: Path, container: str) -> None:
+    file = tmp_path / "pool.yaml"
+    file.write_text(pool() + f"  podTemplate: {{spec: {{containers: [{container}]}}}}\n")
+    assert errors(load([file])) == []
+
+
+def test_a_setting_that_kubernetes_fills_in_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    variables = "[{name: LEVEL, value: DEBUG}, {name: POSTFLEET_LOG_LEVEL, value: $(LEVEL)}]"
+    file.write_text(pool() + f"  worker: {{env: {variables}}}\n")
+    assert errors(load([file])) == []

@@ -53,6 +53,9 @@ def test_a_postgresql_url_that_cannot_be_read_is_refused_without_its_password(ur
     [
         "postgresql://u:p%25%40%2F%3A@h:5432/d",
         "postgres://u@h",
+        "postgresql://",
+        "postgresql:///db?host=@pg",
+        "postgresql://u:p@h/my%40db",
         "postgresql://u:p@h1:5432,h2:5433/d?target_session_attrs=any",
         "postgresql://u:p@[::1]:5432/d?sslmode=require",
         "postgresql:///d?host=/var/run/postgresql",
@@ -79,6 +82,7 @@ def test_a_redis_url_that_cannot_be_read_is_refused_without_its_password(url: st
     [
         "redis://cache",
         "redis://:p%25%40@h:6379/1",
+        "redis://h/0?password=a@b",
         "rediss://u:p@ss@[::1]:6379/0?ssl_cert_reqs=none",
         "redis://h?db=2&socket_timeout=1",
         "unix:///run/redis.sock?db=1&password=p@ss",
