@@ -115,6 +115,7 @@ class Running:
     _started_at: float | None = None
     _stopped: bool = False
     _done: bool = False
+    _projected: dict[str, dict[str, bytes]] | None = None
 
     def __post_init__(self) -> None:
         template = {"metadata": self.pod["metadata"], "spec": plain(self.pod["spec"])}
@@ -200,7 +201,9 @@ class Running:
             mounted = pods.secret_volumes(replica.pod)
             for name, volume in mounted.items():
                 volumes.write(self._folder(name), self._content(volume))
-            for name, files in projected(self.pod, self.sources).items():
+            if self._projected is None:  # once: a pod starts again without an API server, too
+                self._projected = projected(self.pod, self.sources)
+            for name, files in self._projected.items():
                 volumes.write(self._folder(name), files)
             replica.port = free_port()
             launch = pods.launch(
