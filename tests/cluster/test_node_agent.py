@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import podfiles
 import pytest
 from nodeagent import Agent
 from operators import eventually
@@ -216,6 +218,36 @@ def test_pods_outlive_their_api_server(apps: Apps, plane: ControlPlane) -> None:
     apps.deploy(replicas=0)
     eventually(apps.pods, lambda found: not found)
     assert apps.agent.pids() == {}
+
+
+def job(script: str) -> dict[str, Any]:
+    container = {"name": "c", "image": "none", "command": [sys.executable, "-c", script]}
+    spec = {"backoffLimit": 0, "template": {"spec": {"restartPolicy": "Never", "containers": [container]}}}
+    return {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job"}, "spec": spec}
+
+
+@pytest.mark.parametrize(("script", "end"), [("pass", "Complete"), ("raise SystemExit(3)", "Failed")])
+def test_a_job_s_pod_ends_by_itself_and_goes_with_its_job(apps: Apps, script: str, end: str) -> None:
+    apps.kubectl("apply", "-f", "-", given=job(script))
+    apps.kubectl("wait", f"--for=condition={end}", "job/job", "--timeout=30s")
+    [pod] = apps.pods()
+    terminated = pod["status"]["containerStatuses"][0]["state"]["terminated"]
+    assert (pod["status"]["phase"], terminated["exitCode"]) == (
+        ("Succeeded", 0) if end == "Complete" else ("Failed", 3)
+    )
+    apps.kubectl("delete", "job", "job")
+    eventually(apps.pods, lambda found: not found)
+
+
+@pytest.mark.skipif(not podfiles.able(), reason=podfiles.UNABLE)
+def test_a_pod_finds_the_token_of_its_account(apps: Apps) -> None:
+    apps.kubectl("apply", "-f", "-", given=job(f"print(open('{podfiles.ACCOUNT}/token').read())"))
+    apps.kubectl("wait", "--for=condition=Complete", "job/job", "--timeout=30s")
+    [name] = [pod["metadata"]["name"] for pod in apps.pods()]
+    _, claims, _ = apps.agent.log(name).strip().split(".")
+    found = json.loads(base64.urlsafe_b64decode(claims + "=="))
+    assert found["sub"] == f"system:serviceaccount:{apps.namespace}:default"
+    assert found["kubernetes.io"]["pod"]["name"] == name
 
 
 def test_many_pods_may_be_pretended(plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
