@@ -270,6 +270,7 @@ def test_what_the_journal_notes_when_a_job_ends(job_type: JobType, outcome: Outc
         (Transient("not this time"), False),
         (Permanent("never"), False),
         (Snooze(5, "later"), True),
+        (Snooze(300, "450 greylisted", worked=True), False),
         (HandBack("stopping"), True),
     ],
 )

@@ -86,13 +86,17 @@ class Permanent:
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Not now; try again after `seconds`. Uses up no attempt. `kind` is a word of few, by which it is counted."""
+    """Not now; try again after `seconds`. Uses up no attempt. `kind` is a word of few, by which it is counted.
+
+    `worked`: this took what the job takes, and only its end was put off; it counts for how long such jobs take.
+    """
 
     seconds: float
     reason: str
     record: Any = None
     to_retry_queue: bool = False
     kind: str = "job"
+    worked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

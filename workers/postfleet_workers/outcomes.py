@@ -102,7 +102,11 @@ def recover(job: Job, job_type: JobType | None, trace: Trace, reason: str) -> Ou
 
 def put_back(outcome: Outcome) -> bool:
     """Whether the job was not done, nor failed: it says nothing about how long such jobs take."""
-    return isinstance(outcome, HandBack | Snooze)
+    match outcome:
+        case Snooze(worked=worked):
+            return not worked
+        case _:
+            return isinstance(outcome, HandBack)
 
 
 def last_word(job_type: JobType, outcome: Outcome) -> str | None:

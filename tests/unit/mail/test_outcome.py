@@ -13,6 +13,7 @@ from postfleet_workers.mail.errors import (
     LoginMissing,
     LoginRefused,
     SetupFault,
+    SmtpFault,
     TlsFailed,
     Unreachable,
 )
@@ -56,6 +57,32 @@ def test_an_answer_to_the_dot_becomes_an_outcome(code: int, text: str, kind: typ
     outcome = outcome_of_reply(parse(code, text), Phase.DOT, "n1", NEW, SCHEDULE)
     assert type(outcome) is kind
     assert status(outcome) is expected
+
+
+@pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT])
+def test_a_mail_that_the_server_put_off_was_work(phase: Phase) -> None:
+    outcome = outcome_of_reply(parse(451, "4.7.1 later"), phase, "n1", NEW, SCHEDULE)
+    assert isinstance(outcome, Snooze)
+    assert (outcome.kind, outcome.worked) == ("deferred", True)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Unreachable(Phase.CONNECT, "refused"),
+        Unreachable(Phase.BANNER, "refused at banner: 421 busy", Reply(421, "", "busy")),
+        Unreachable(Phase.AUTH, "cannot log in now: 454", Reply(454, "4.7.0", "later")),
+        ConnectionLost(Phase.BODY, "timed out"),
+        LoginRefused(Phase.AUTH, "x", Reply(535, "5.7.8", "no")),
+        TlsFailed(Phase.STARTTLS, "x"),
+        LoginMissing(Phase.AUTH, "no login"),
+    ],
+    ids=lambda fault: f"{type(fault).__name__} {fault.phase}",
+)
+def test_a_mail_over_which_no_server_decided_was_none(fault: SmtpFault) -> None:
+    outcome = outcome_of_fault(fault, "n1", NEW, SCHEDULE)
+    assert isinstance(outcome, Snooze)
+    assert not outcome.worked
 
 
 @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.DOT])

@@ -97,6 +97,18 @@ def test_the_time_around_the_jobs_belongs_to_those_that_were_done(clock: Clock) 
     assert meter.read() == Load(0, 3, 8.0)
 
 
+def test_mail_that_every_receiver_defers_is_work_all_the_same(clock: Clock) -> None:
+    """Greylisting answers each first try so, after a whole dialogue: without its pace a pool grows to its limit."""
+    deferred = Snooze(300, "deferred at rcpt: 450 4.2.0 greylisted", worked=True)
+    meter = LoadMeter()
+    with meter.busy() as stint:
+        for _ in range(50):
+            clock.seconds += 0.1
+            stint.note(deferred, 0.1)
+    meter.settled([deferred] * 50)
+    assert meter.read() == Load(0, 50, 5.0)
+
+
 def test_settled_jobs_add_up(clock: Clock) -> None:
     meter = LoadMeter()
     meter.settled([DONE] * 50)

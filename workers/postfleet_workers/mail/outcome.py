@@ -5,7 +5,7 @@ A `MailRecord` travels with the job's outcome to the transaction that settles bo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from postfleet_workers import backoff
@@ -154,7 +154,9 @@ def _outcome(verdict: Verdict, phase: Phase, node: str, history: History, schedu
         case Refused(scope=scope, reply=reply):
             return Transient(f"{phase}: {reply}", _record(node, phase, Status.FAILED, reply, scope=scope))
         case Deferred(scope=scope, reply=reply):
-            return _deferred(scope, phase, node, reply, str(reply), history, schedule)
+            outcome = _deferred(scope, phase, node, reply, str(reply), history, schedule)
+            # A dialogue was held: greylisting puts off every first try, and its pace is then all there is to measure.
+            return replace(outcome, worked=True) if isinstance(outcome, Snooze) else outcome
 
 
 def _deferred(

@@ -2,7 +2,8 @@
 
 Only finished bundles count: with `completed` they give the pace of a thread, and a job that has run for ten minutes
 must not make its pool look slow before it is done. Jobs that were put back count for nothing, and neither does their
-time: fifty in a few milliseconds are no pace, and one that met a silent server for half a minute is none either.
+time: fifty in a few milliseconds are no pace, and one that met a silent server for half a minute is none either. Mail
+that a server put off with a reply does count: it took what a mail takes.
 """
 
 from __future__ import annotations
