@@ -239,8 +239,8 @@ def test_a_job_s_pod_ends_by_itself_and_goes_with_its_job(apps: Apps, script: st
     eventually(apps.pods, lambda found: not found)
 
 
-@pytest.mark.skipif(not podfiles.able(), reason=podfiles.UNABLE)
 def test_a_pod_finds_the_token_of_its_account(apps: Apps) -> None:
+    assert podfiles.able(), podfiles.UNABLE
     apps.kubectl("apply", "-f", "-", given=job(f"print(open('{podfiles.ACCOUNT}/token').read())"))
     apps.kubectl("wait", "--for=condition=Complete", "job/job", "--timeout=30s")
     [name] = [pod["metadata"]["name"] for pod in apps.pods()]
