@@ -375,6 +375,33 @@ def test_threads_that_start_with_a_wrong_login_offer_it_once(
         assert lab.connections == 1
 
 
+def test_threads_do_not_wait_one_by_one_for_a_server_that_is_away(
+    engine: Engine, redis_client: redis.Redis, tmp_path: Path
+) -> None:
+    """One thread tries at a time, as the login may be wrong; the others' mail waits until later, untried."""
+    (tmp_path / f"{NODE}.username").write_text("ann")
+    (tmp_path / f"{NODE}.password").write_text("secret")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        closing(Bench(engine, redis_client, credentials=Credentials(tmp_path), session_wait_seconds=10)) as bench,
+    ):
+        bench.node(listener.getsockname()[1], login=True)
+        bench.enqueue(*(f"u{i}@b.example" for i in range(6)))
+        jobs, run = bench.claim()
+        tried: list[Any] = []
+        for found in (1, 2):
+            thread = threading.Thread(target=lambda n=found: tried.extend(bench.perform([jobs[n - 1]], run)))
+            thread.start()
+            silent, _ = listener.accept()
+            with silent:
+                others = bench.perform(jobs[2:], run) if found == 2 else []
+            thread.join(10)
+        assert [(o.kind, o.record is None) for o in tried] == [("deferred", False)] * 2
+        assert [(type(o), getattr(o, "kind", ""), getattr(o, "record", "")) for o in others] == [
+            (Snooze, "node_unreachable", None)
+        ] * 4
+
+
 def test_a_login_that_a_kubelet_has_yet_to_bring_is_waited_for(
     engine: Engine, redis_client: redis.Redis, tmp_path: Path
 ) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -108,6 +109,56 @@ def test_a_server_that_does_not_answer_is_not_paused_here() -> None:
         with pytest.raises(Unreachable):
             server.attempt()
     assert server.asked == 2
+
+
+@contextmanager
+def trying(server: Server) -> Iterator[None]:
+    """Meanwhile a thread waits for the server, which in the end does not answer."""
+    asked, end = threading.Event(), threading.Event()
+
+    def silent() -> str:
+        asked.set()
+        end.wait(10)
+        raise Unreachable(Phase.CONNECT, "timed out")
+
+    def one() -> None:
+        with suppress(Unreachable):
+            server.refusals.attempt(node(), OLD, silent)
+
+    thread = threading.Thread(target=one)
+    thread.start()
+    assert asked.wait(10)
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join(10)
+
+
+def test_while_one_thread_tries_a_server_that_was_silent_a_moment_ago_the_others_need_not_wait() -> None:
+    """Else every thread but one would wait for a session in vain, and put its mail back to be offered at once."""
+    server = Server()
+    with trying(server):
+        assert server.attempt() is None  # nothing is known yet
+    with trying(server):
+        server.now += 600  # a server that takes a login's connection and then says nothing holds one for minutes
+        for _ in range(2):
+            with pytest.raises(Unreachable) as caught:
+                server.attempt()
+            assert caught.value.remembered
+            assert (caught.value.phase, str(caught.value)) == (Phase.CONNECT, "timed out (a moment ago)")
+    assert server.asked == 0
+    server.fault = None
+    assert server.attempt() == "session"
+
+
+def test_what_a_server_was_long_ago_says_nothing() -> None:
+    server = Server()
+    with trying(server):
+        pass
+    server.now += 31
+    with trying(server):
+        assert server.attempt() is None
 
 
 def test_a_login_that_has_not_worked_yet_is_tried_by_one_thread_at_a_time() -> None:

@@ -128,16 +128,17 @@ class Delivery:
             return self._send(job, parcel, node, mail, remaining)
         except SmtpFault as fault:
             outcome = outcome_of_fault(fault, name, self._history(parcel), self._deps.schedule)
-            if not isinstance(fault, ConnectionLost):
-                self._broken[name] = self._rest(name, fault, outcome)
-            return outcome
+            if isinstance(fault, ConnectionLost):
+                return outcome
+            self._broken[name] = self._rest(name, fault, outcome)
+            return self._broken[name] if fault.remembered else outcome  # what was not tried is not deferred either
         except PipeUnavailable as error:
             self._broken[name] = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}", kind="redis_away")
             return self._broken[name]
 
     def _rest(self, node: str, fault: SmtpFault, outcome: Outcome) -> Outcome:
         """What the bundle's other mails of the node wait for, after its session could not be opened."""
-        if not (isinstance(fault, SetupFault) and fault.remembered):
+        if not fault.remembered:
             log.warning("smtp_session_failed", node=node, phase=str(fault.phase), error=str(fault))
         if isinstance(fault, SetupFault) and isinstance(outcome, Snooze):
             return replace(outcome, record=None)

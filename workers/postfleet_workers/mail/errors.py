@@ -39,7 +39,10 @@ class SmtpFault(TransientError):  # noqa: N818
     Attributes:
         phase: how far it got.
         reply: what the server said, if it said anything.
+        remembered: the server was not asked for this: it failed so a moment ago.
     """
+
+    remembered: bool = False
 
     def __init__(self, phase: Phase, message: str, reply: Reply | None = None) -> None:
         super().__init__(message)
@@ -61,12 +64,10 @@ class SetupFault(SmtpFault):
     Attributes:
         times: refusals in a row that this process has met, this one included.
         pause_seconds: how long this process leaves the node alone now.
-        remembered: the server was not asked: it refused a moment ago.
     """
 
     times: int = 1
     pause_seconds: float = 0.0
-    remembered: bool = False
 
 
 class TlsFailed(SetupFault):

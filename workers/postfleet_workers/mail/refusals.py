@@ -2,7 +2,8 @@
 
 Providers lock accounts after a few wrong logins, and a changed Secret takes a kubelet up to two minutes to bring. So a
 refused login is offered again only after a pause that grows with each refusal, or once the login (or the server) is
-another one. A login that has not worked yet is tried by one thread at a time.
+another one. A login that has not worked yet is tried by one thread at a time. Where the server is away, that one thread
+goes on trying and the others are told so: waiting for it one by one, they would get through no mail.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import structlog
 
 from postfleet_workers import backoff
 from postfleet_workers.mail.credentials import Login
-from postfleet_workers.mail.errors import SetupFault
+from postfleet_workers.mail.errors import SetupFault, SmtpFault
 from postfleet_workers.mail.node import NodeSpec
 
 log = structlog.get_logger(__name__)
@@ -24,13 +25,19 @@ log = structlog.get_logger(__name__)
 PAUSE_SECONDS = 120.0
 # No longer than workers' failures are news to the node's condition `Reachable`: it must not look mended meanwhile.
 LONGEST_PAUSE_SECONDS = 600.0
+# A server that was away so long before the try that goes on now is taken to be away until that one says more.
+RECENT_SECONDS = 30.0
 
 Session = TypeVar("Session")
+Fault = TypeVar("Fault", bound=SmtpFault)
 
 
 @dataclass(slots=True, eq=False)
 class _Standing:
-    """How a node takes one login: `proven` once it let us in, `trying` while one thread finds out whether it does."""
+    """How a node takes one login: `proven` once it let us in, `trying` while one thread finds out whether it does.
+
+    `fault`, met `times` times in a row, is a refusal, and holds `until` then; `away` is what else went wrong last.
+    """
 
     access: tuple[object, Login | None]
     proven: bool
@@ -38,6 +45,8 @@ class _Standing:
     fault: SetupFault | None = None
     times: int = 0
     until: float = 0.0
+    away: SmtpFault | None = None
+    away_at: float = 0.0
 
 
 class Refusals:
@@ -59,6 +68,7 @@ class Refusals:
 
         Raises:
             SetupFault: the node refuses us, or did a moment ago (`remembered`).
+            SmtpFault: it is away; or it was a moment ago, and another thread tries again (`remembered`).
         """
         admitted = self._admit(node, login)
         if admitted is None:
@@ -68,6 +78,9 @@ class Refusals:
             session = connect()
         except SetupFault as fault:
             self._refused(standing, node.name, alone, fault)
+            raise
+        except SmtpFault as fault:
+            self._away(standing, fault)
             raise
         else:
             if session is not None:
@@ -89,10 +102,14 @@ class Refusals:
                 raise _again(standing.fault, standing.times, left)
             if standing.proven:
                 return standing, False
-            if standing.trying:
-                return None
-            standing.trying = True
-            return standing, True
+            if not standing.trying:
+                standing.trying = True
+                if self._monotonic() - standing.away_at > RECENT_SECONDS:
+                    standing.away = None
+                return standing, True
+            if standing.away is not None:
+                raise _remembered(standing.away, "a moment ago")
+            return None
 
     def _refused(self, standing: _Standing, node: str, alone: bool, fault: SetupFault) -> None:
         with self._lock:
@@ -108,6 +125,10 @@ class Refusals:
             fault.times = standing.times
             fault.pause_seconds = max(standing.until - self._monotonic(), 0.0)
 
+    def _away(self, standing: _Standing, fault: SmtpFault) -> None:
+        with self._lock:
+            standing.away, standing.away_at = fault, self._monotonic()
+
     def _worked(self, standing: _Standing, node: str) -> None:
         with self._lock:
             times, standing.times = standing.times, 0
@@ -117,8 +138,14 @@ class Refusals:
 
 
 def _again(fault: SetupFault, times: int, left: float) -> SetupFault:
-    """The same fault, for mail that comes during the pause."""
-    words = f"{fault} (not tried again for {left:.0f} s, unless the login changes)"
-    again = type(fault)(fault.phase, words, fault.reply)
-    again.times, again.pause_seconds, again.remembered = times, left, True
+    """The same refusal, for mail that comes during the pause."""
+    again = _remembered(fault, f"not tried again for {left:.0f} s, unless the login changes")
+    again.times, again.pause_seconds = times, left
+    return again
+
+
+def _remembered(fault: Fault, why: str) -> Fault:
+    """The same fault, for mail for which the server was not asked."""
+    again = type(fault)(fault.phase, f"{fault} ({why})", fault.reply)
+    again.remembered = True
     return again

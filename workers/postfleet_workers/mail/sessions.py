@@ -91,7 +91,7 @@ class Sessions:
         """An open session of the node, idle or new; None if none came free in time.
 
         Raises:
-            SmtpFault: a new one could not be opened, or the node refused us a moment ago (`refusals`).
+            SmtpFault: a new one could not be opened, or could not a moment ago (`refusals`).
             PipeUnavailable: Redis does not answer.
         """
         login = self._credentials.of(node.name) if node.login else None
