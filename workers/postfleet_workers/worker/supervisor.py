@@ -69,7 +69,9 @@ def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], 
         left = _wait(left, metrics)
     health.stop()
     metrics.close()
-    codes = [child.exitcode or 0 for child in children]
+    # One that was told to end before it had begun anything ended well.
+    told = {-signal.SIGTERM} if stopping.is_set() else set()
+    codes = [0 if child.exitcode in told else child.exitcode or 0 for child in children]
     return max(code if code >= 0 else 1 for code in codes)
 
 
