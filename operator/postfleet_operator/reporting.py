@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from postfleet_operator.cluster import BrokenPool, Cluster, Resource
 from postfleet_operator.conditions import Facts, Problem, taken_words, timestamp
 from postfleet_operator.reasons import DecisionReason, EventReason, EventType, Reason
@@ -17,6 +19,8 @@ from postfleet_operator.scaling.values import Bottleneck, Clamp, Decision
 from postfleet_operator.spec import Mode, PoolSpec
 from postfleet_operator.status import compose, compose_broken, worth_writing
 from postfleet_operator.workerset import WorkerSet
+
+log = structlog.get_logger(__name__)
 
 # What flaps is told this often: a rule that holds a pool back again, a signal that breaks again.
 SAME_SECONDS = 600.0
@@ -136,6 +140,7 @@ def _tell_problem(cluster: Cluster, about: Resource, problem: Problem | None, la
         # A server that is away says so in other words each time.
         words = problem.reason if problem.reason is Reason.CLUSTER_UNAVAILABLE else problem.message
         if last.fresh(words, now):
+            log.warning("pool_refused", resource=about.metadata.key, reason=problem.reason, problem=problem.message)
             cluster.event(about, EventType.WARNING, reason, problem.message)
     last.problem = problem
 

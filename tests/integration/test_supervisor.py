@@ -27,6 +27,7 @@ sys.exit(supervise(settings, 2, booting))
 """
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc whether the parent listens")
 @pytest.mark.parametrize(("told", "code"), [("os.getppid()", 0), ("os.getpid()", 1)], ids=["all of it", "a process"])
 def test_processes_that_end_while_they_boot(told: str, code: int) -> None:
     """Told to with their parent they end well: nothing had begun. One that ends alone has failed."""
