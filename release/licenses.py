@@ -42,7 +42,9 @@ class Package:
 
     @property
     def allowed(self) -> bool:
-        """Of alternatives one is enough, of several together all must be on the list."""
+        """Of alternatives one is enough, of several together all must be on the list. Never a mixture of both."""
+        if re.search(r"\sOR\s", self.license) and re.search(r"\sAND\s", self.license):
+            return False  # a person has to read where its parentheses are
         alternatives = re.split(r"\s+OR\s+", self.license.replace("(", " ").replace(")", " ").strip())
         return any(set(re.split(r"\s+AND\s+", each.strip())) <= ALLOWED for each in alternatives)
 

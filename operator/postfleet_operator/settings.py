@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -32,7 +33,10 @@ class Settings(DatabaseSettings):
     """`POSTFLEET_*` variables."""
 
     redis_url: str = Field(description="Redis or Valkey, as redis://host:port/db; the one that the workers use.")
-    worker_image: str = Field("postfleet/worker:latest", description="Image of workers whose pool names none.")
+    worker_image: str = Field(
+        f"postfleet-worker:{version('postfleet')}",
+        description="Image of workers whose pool names none; by default of the operator's own version.",
+    )
     connections_secret: str = Field(
         "postfleet-connections",
         description="Secret in a pool's namespace with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL for workers.",

@@ -39,6 +39,7 @@ def test_the_license_of_metadata(
         ("MIT OR GPL-3.0-only", True),
         ("(MIT OR Apache-2.0)", True),
         ("MIT AND GPL-3.0-only", False),
+        ("GPL-3.0-only AND (MIT OR Apache-2.0)", False),
         ("GPL-3.0-only", False),
         ("AGPL-3.0-or-later", False),
         ("Proprietary", False),

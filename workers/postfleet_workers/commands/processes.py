@@ -25,7 +25,10 @@ BAD_INPUT = 2
 @click.command()
 @pass_root
 def migrate(root: Root) -> None:
-    """Bring the database to the newest schema. Safe to repeat, and to run twice at once."""
+    """Bring the database to the newest schema. Safe to repeat, and to run twice at once.
+
+    A schema that a later version has made is left as it is.
+    """
     from postfleet_workers.store import migrate as migrations
     from postfleet_workers.store.session import engine_for, wait_until_up
 
@@ -38,7 +41,10 @@ def migrate(root: Root) -> None:
         after = migrations.current(engine)
     finally:
         engine.dispose()
-    click.echo(f"schema at {after}" if before == after else f"schema {before or 'empty'} -> {after}")
+    if migrations.is_newer(after):
+        click.echo(f"schema at {after}, newer than this version: left as it is")
+    else:
+        click.echo(f"schema at {after}" if before == after else f"schema {before or 'empty'} -> {after}")
 
 
 @click.command()

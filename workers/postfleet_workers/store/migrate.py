@@ -20,7 +20,12 @@ def _config() -> Config:
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Migrate up to `revision`. Safe to run twice and at once: a lock makes the second one wait."""
+    """Migrate up to `revision`. Safe to run twice and at once: a lock makes the second one wait.
+
+    A schema that is newer than this code stays as it is: it serves the version before, too.
+    """
+    if is_newer(current(engine)):
+        return
     with engine.begin() as connection:
         config = _config()
         config.attributes["connection"] = connection
@@ -33,6 +38,15 @@ def current(engine: Engine) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def is_newer(revision: str | None) -> bool:
+    """Whether a later version of this code has made the schema: its revision is not known here."""
+    return revision is not None and revision not in {each.revision for each in _scripts().walk_revisions()}
+
+
 def newest() -> str | None:
     """The revision that this code expects."""
-    return ScriptDirectory.from_config(_config()).get_current_head()
+    return _scripts().get_current_head()
+
+
+def _scripts() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_config())
