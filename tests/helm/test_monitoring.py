@@ -46,9 +46,35 @@ def test_policies_let_in_metrics_and_out_what_is_needed(helm: Helm) -> None:
         out = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
         more = {"operator": {443, 6443, 25, 465, 587}, "relay": set(), "workers": {25, 465, 587, 443}}[name]
         assert out == {53, 5432, 6379} | more
+    for name in ("migrations", "test"):
+        spec = one(rendered, "NetworkPolicy", f"mailroom-{name}")["spec"]
+        assert (spec["policyTypes"], spec["ingress"]) == (["Ingress", "Egress"], [])
+        assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == {53, 5432, 6379}
     assert one(rendered, "NetworkPolicy", "mailroom-workers", "shop")
     selector = one(rendered, "NetworkPolicy", "mailroom-workers")["spec"]["podSelector"]["matchLabels"]
     assert selector.items() <= WORKER["metadata"]["labels"].items()
+
+
+def test_every_pod_of_the_release_has_its_policy(helm: Helm) -> None:
+    rendered = helm.render("existing")
+    selectors = [found["spec"]["podSelector"]["matchLabels"].items() for found in of_kind(rendered, "NetworkPolicy")]
+    for name, pod in pods(rendered):
+        assert len([each for each in selectors if each <= pod["metadata"]["labels"].items()]) == 1, name
+
+
+def test_the_policy_of_migrations_is_there_before_their_job(helm: Helm) -> None:
+    rendered = helm.render("existing")
+    job = one(rendered, "Job", "mailroom-migrations")["metadata"]["annotations"]
+    policy = one(rendered, "NetworkPolicy", "mailroom-migrations")["metadata"]["annotations"]
+    assert policy["helm.sh/hook"] == job["helm.sh/hook"]
+    assert int(policy["helm.sh/hook-weight"]) < int(job["helm.sh/hook-weight"])
+
+
+def test_names_are_asked_for_where_the_cluster_s_dns_listens(helm: Helm) -> None:
+    rendered = helm.render({"networkPolicy": {"enabled": True, "dnsPorts": [5353]}})
+    for found in of_kind(rendered, "NetworkPolicy"):
+        names = found["spec"]["egress"][0]["ports"]
+        assert names == [{"protocol": "UDP", "port": 5353}, {"protocol": "TCP", "port": 5353}]
 
 
 def test_only_postfleet_reaches_the_development_servers(helm: Helm) -> None:

@@ -70,6 +70,24 @@ def test_urls_that_are_given_become_a_secret_where_workers_are(helm: Helm) -> No
     assert container(rendered, "relay")["envFrom"] == [{"configMapRef": {"name": "postfleet-settings"}}]
 
 
+def test_copies_in_other_namespaces_outlive_a_change_of_the_list(helm: Helm) -> None:
+    rendered = helm.render({"watchNamespaces": ["mail", "shop"], "settings": {"POSTFLEET_LEASE_SECONDS": 90}})
+    for kind, name in (("Secret", "postfleet-connections"), ("ConfigMap", "postfleet-settings")):
+        assert "annotations" not in one(rendered, kind, name)["metadata"]
+        assert one(rendered, kind, name, "shop")["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_settings_are_what_was_written(helm: Helm) -> None:
+    given = {"POSTFLEET_A1": 1000000, "POSTFLEET_B": 0.25, "POSTFLEET_C": True, "POSTFLEET_D": "007"}
+    found = one(helm.render({"settings": given}), "ConfigMap", "postfleet-settings")["data"]
+    assert found == {
+        "POSTFLEET_A1": "1000000",
+        "POSTFLEET_B": "0.25",
+        "POSTFLEET_C": "true",
+        "POSTFLEET_D": "007",
+    }
+
+
 def test_one_url_may_be_given_and_the_other_be_there(helm: Helm) -> None:
     rendered = helm.render("everywhere")
     [secret, hook] = of_kind(rendered, "Secret")
@@ -223,7 +241,8 @@ def test_replicas_spread_and_one_may_be_taken_at_a_time(helm: Helm) -> None:
         assert deployment["spec"]["replicas"] == 2
         [spread] = deployment["spec"]["template"]["spec"]["topologySpreadConstraints"]
         assert spread["whenUnsatisfiable"] == "ScheduleAnyway"
-        assert one(rendered, "PodDisruptionBudget", f"postfleet-{name}")["spec"]["maxUnavailable"] == 1
+        budget = one(rendered, "PodDisruptionBudget", f"postfleet-{name}")["spec"]
+        assert (budget["maxUnavailable"], budget["unhealthyPodEvictionPolicy"]) == (1, "AlwaysAllow")
 
 
 def test_workers_are_pulled_with_the_same_secrets(helm: Helm) -> None:

@@ -10,8 +10,10 @@
 {{- define "postfleet.network.stores" -}}
 # Names.
 - ports:
-    - {protocol: UDP, port: 53}
-    - {protocol: TCP, port: 53}
+    {{- range .Values.networkPolicy.dnsPorts }}
+    - {protocol: UDP, port: {{ . }}}
+    - {protocol: TCP, port: {{ . }}}
+    {{- end }}
 # PostgreSQL and Redis.
 - ports:
     - {protocol: TCP, port: {{ ternary 5432 .Values.networkPolicy.databasePort .Values.dev.postgresql.enabled }}}
