@@ -48,11 +48,11 @@ class Helm:
         assert done.returncode == 0, done.stderr
         return [found for found in yaml.safe_load_all(done.stdout) if found]
 
-    def render(self, values: str | Mapping[str, Any]) -> list[Manifest]:
+    def render(self, values: str | Mapping[str, Any], *args: str) -> list[Manifest]:
         """The same with a set's values, or with these over the least that is needed."""
         if isinstance(values, str):
-            return self.template(f"--values={values_of(values)}")
-        return self.template(f"--values={self._written(MINIMAL)}", f"--values={self._written(values)}")
+            return self.template(f"--values={values_of(values)}", *args)
+        return self.template(f"--values={self._written(MINIMAL)}", f"--values={self._written(values)}", *args)
 
     def refusal(self, values: Mapping[str, Any]) -> str:
         """What it says about values that it does not take, given alone."""

@@ -263,9 +263,9 @@ def test_a_test_sends_a_job_and_another_asks_for_the_schema(helm: Helm) -> None:
 
 
 def test_notes_say_what_to_do_next(helm: Helm) -> None:
-    def notes(name: str) -> str:
+    def notes(name: str, *more: str) -> str:
         values = str(CHART / "ci" / f"{name}-values.yaml")
-        client = ("--dry-run=client", "--hide-notes=false")
+        client = ("--dry-run=client", "--hide-notes=false", *more)
         done = helm.run("install", "postfleet", str(CHART), f"--namespace={NAMESPACE}", f"--values={values}", *client)
         assert done.returncode == 0, done.stderr
         return done.stdout.rpartition("NOTES:")[2]
@@ -274,4 +274,7 @@ def test_notes_say_what_to_do_next(helm: Helm) -> None:
     assert "DEVELOPMENT ONLY" not in notes("external")
     assert "PostgreSQL and Redis of this release keep no volume" in notes("dev")
     assert "cache and pg-app" in notes("existing") or "pg-app and cache" in notes("existing")
-    assert "The chart cannot know yours" in notes("everywhere")
+    assert "put pg-app and postfleet-connections there first" in notes("everywhere")
+    said = notes("everywhere", "--set=settings.POSTFLEET_LEASE_SECONDS=90")
+    assert "put pg-app and postfleet-connections and the ConfigMap postfleet-settings there first" in said
+    assert "rollout status deployment" in said

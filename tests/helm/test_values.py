@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from charts import MINIMAL, Helm
+from charts import MINIMAL, Helm, containers, env, of_kind, one, pods
 
 URL = "postgresql://u:p@db/postfleet"
 
@@ -31,6 +31,11 @@ URL = "postgresql://u:p@db/postfleet"
             MINIMAL | {"settings": {"POSTFLEET_DATABASE_URL": URL}}, ["settings.POSTFLEET_DATABASE_URL"], id="url"
         ),
         pytest.param(MINIMAL | {"settings": {"POSTFLEET_POOL": "x"}}, ["settings.POSTFLEET_POOL"], id="own"),
+        pytest.param(
+            MINIMAL | {"operator": {"serviceAccount": {"create": False}}},
+            ["operator.serviceAccount", "`default` would get", "give operator.serviceAccount.name"],
+            id="everybody-s-account",
+        ),
         # What the schema says.
         pytest.param(MINIMAL | {"replica": 3}, ["'replica' not allowed"], id="unknown"),
         pytest.param(MINIMAL | {"relay": {"replica": 3}}, ["/relay", "'replica' not allowed"], id="unknown-inside"),
@@ -54,6 +59,58 @@ URL = "postgresql://u:p@db/postfleet"
 def test_values_that_cannot_work_are_named(helm: Helm, values: dict[str, Any], words: list[str]) -> None:
     said = helm.refusal(values)
     assert [word for word in words if word.lower() not in said.lower()] == [], said
+
+
+@pytest.mark.parametrize("component", ["operator", "relay"])
+def test_no_variable_of_the_chart_s_own_can_be_given_twice(helm: Helm, component: str) -> None:
+    rendered = helm.render({"image": {"pullSecrets": ["a"]}, "settings": {"POSTFLEET_LEASE_SECONDS": 90}})
+    existing = helm.render("existing")
+    names = {
+        name
+        for objects, prefix in ((rendered, "postfleet"), (existing, "mailroom"))
+        for each in containers(one(objects, "Deployment", f"{prefix}-{component}")["spec"]["template"])
+        for name in env(each)
+    } - {"TZ", *({"POSTFLEET_LOG_LEVEL"} if component == "relay" else ())}
+    for name in sorted(names):
+        said = helm.refusal(MINIMAL | {component: {"env": [{"name": name, "value": "x"}]}})
+        assert f"{component}.env: the chart sets {name} itself" in said
+
+
+def test_without_the_chart_s_roles_any_account_will_do(helm: Helm) -> None:
+    assert helm.render({"rbac": {"create": False}, "operator": {"serviceAccount": {"create": False}}})
+
+
+def test_another_target_can_take_the_place_of_a_pool_s_own(helm: Helm) -> None:
+    target = {"backlogPerReplica": 100, "latencySeconds": None, "queues": None}
+    rendered = helm.render({"pools": {"email": {"spec": {"autoscaling": {"target": target}}}}})
+    assert one(rendered, "JobPool", "email")["spec"]["autoscaling"]["target"] == {"backlogPerReplica": 100}
+
+
+def test_what_looks_like_a_number_stays_a_text(helm: Helm) -> None:
+    given = {
+        "dev": {"postgresql": {"enabled": True, "password": "0123"}, "redis": {"enabled": True}},
+        "image": {"pullSecrets": ["5"]},
+        "operator": {"serviceAccount": {"name": "8"}, "priorityClassName": "9"},
+        "networkPolicy": {"enabled": True},
+        "podMonitor": {"enabled": True},
+        "fullnameOverride": "12",
+        "nameOverride": "3",
+        "database": {"url": ""},
+        "redis": {"url": ""},
+    }
+    for found in helm.render(given, "--namespace=2024"):
+        assert isinstance(found["metadata"].get("namespace", ""), str)
+        assert {type(label) for label in found["metadata"]["labels"].values()} == {str}
+    rendered = helm.render(given, "--namespace=2024")
+    assert one(rendered, "Secret", "12-postgresql", "2024")["stringData"] == {"POSTGRES_PASSWORD": "0123"}
+    operator = one(rendered, "Deployment", "12-operator", "2024")["spec"]["template"]["spec"]
+    assert operator["serviceAccountName"] == "8"
+    assert operator["priorityClassName"] == "9"
+    assert operator["imagePullSecrets"] == [{"name": "5"}]
+    for name, pod in pods(rendered):
+        assert {type(each.get("value", "")) for one in containers(pod) for each in one.get("env", ())} <= {str}, name
+    for role in of_kind(rendered, "RoleBinding"):
+        assert role["subjects"] == [{"kind": "ServiceAccount", "name": "8", "namespace": "2024"}]
 
 
 def test_the_least_that_is_needed_is_two_urls(helm: Helm) -> None:

@@ -25,8 +25,8 @@ app.kubernetes.io/part-of: postfleet
 
 {{- define "postfleet.selector" -}}
 {{- $top := index . 0 -}}
-app.kubernetes.io/name: {{ include "postfleet.name" $top }}
-app.kubernetes.io/instance: {{ $top.Release.Name }}
+app.kubernetes.io/name: {{ include "postfleet.name" $top | quote }}
+app.kubernetes.io/instance: {{ $top.Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 1 }}
 {{- end -}}
 
@@ -43,7 +43,7 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets:
 {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
 {{- end }}
 {{- end }}
 {{- end -}}
@@ -114,13 +114,13 @@ POSTFLEET_REDIS_URL: {{ . | quote }}
 - name: POSTFLEET_DATABASE_URL
   valueFrom:
     secretKeyRef:
-      name: {{ default $own $database.name }}
-      key: {{ ternary $database.key "POSTFLEET_DATABASE_URL" (ne $database.name "") }}
+      name: {{ default $own $database.name | quote }}
+      key: {{ ternary $database.key "POSTFLEET_DATABASE_URL" (ne $database.name "") | quote }}
 - name: POSTFLEET_REDIS_URL
   valueFrom:
     secretKeyRef:
-      name: {{ default $own $redis.name }}
-      key: {{ ternary $redis.key "POSTFLEET_REDIS_URL" (ne $redis.name "") }}
+      name: {{ default $own $redis.name | quote }}
+      key: {{ ternary $redis.key "POSTFLEET_REDIS_URL" (ne $redis.name "") | quote }}
 {{- end -}}
 
 {{- define "postfleet.connectionsSecret" -}}
@@ -146,7 +146,7 @@ capabilities:
 {{- $top := index . 0 -}}
 {{- $values := index $top.Values (index . 1) -}}
 {{- with $values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with $values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}

@@ -2,7 +2,7 @@
 {{- define "postfleet.test.metadata" -}}
 {{- $top := index . 0 -}}
 name: {{ include "postfleet.fullname" $top }}-test-{{ index . 1 }}
-namespace: {{ $top.Release.Namespace }}
+namespace: {{ $top.Release.Namespace | quote }}
 labels: {{- include "postfleet.labels" (list $top "test") | nindent 2 }}
 annotations:
   helm.sh/hook: test
