@@ -235,8 +235,14 @@ def test_every_panel_and_alert_is_answered_by_prometheus(scene: Scene) -> None:
     seen = "count by (alertname) (count_over_time(ALERTS[10m]))"
     scene.until(lambda: alerts(prometheus.now(seen)) >= EXPECTED, lambda: f"too few: {prometheus.now(seen)}")
     told = prometheus.asks("alerts")["alerts"]
-    assert not {alert["labels"]["alertname"] for alert in told} & CALM
     assert not [alert for alert in told if "error" in str(alert["annotations"]) or "<no value>" in str(alert)]
+    # A busy machine may make one pending for a moment, and is not what they wait for.
+    scene.until(lambda: not loud(prometheus), lambda: f"nothing is wrong: {loud(prometheus)}")
+
+
+def loud(prometheus: Prometheus) -> set[str]:
+    """Alerts of what works, pending or firing now."""
+    return {alert["labels"]["alertname"] for alert in prometheus.asks("alerts")["alerts"]} & CALM
 
 
 def blank_panels(scene: Scene) -> list[str]:
