@@ -64,11 +64,9 @@ class App:
 
     def __init__(self, settings: Settings, access: Access) -> None:
         self._settings = settings
-        self._configuration = access.configuration
         self._registry = CollectorRegistry()
         self.metrics = Metrics(self._registry)
         self._stop = threading.Event()
-        self._relist_soon = threading.Event()
         namespace = settings.lease_namespace or _own_namespace()
         self._elector = Api(
             access.configuration,

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.errors import StoreUnavailable, said
 
 # A successor of the same name may have begun in the meantime: only what began before the end is gone.
 DEPART = """
@@ -30,4 +30,4 @@ def depart(connection: psycopg.Connection[Any], replica: str, seconds_ago: float
         with connection.transaction():
             return connection.execute(DEPART, {"replica": replica, "seconds_ago": seconds_ago}).rowcount
     except psycopg.OperationalError as error:
-        raise StoreUnavailable(f"PostgreSQL: {str(error).strip().splitlines()[0]}") from error
+        raise StoreUnavailable(f"PostgreSQL: {said(error)}") from error

@@ -79,3 +79,9 @@ class NotFound(PermanentError):  # noqa: N818
 
 class NotServed(NotFound):
     """The cluster has no such kind of objects."""
+
+
+def said(error: BaseException) -> str:
+    """What an error says, in one line; its name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

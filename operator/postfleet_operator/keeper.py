@@ -27,7 +27,7 @@ from postfleet_operator.errors import NotLeader, OperatorError, StoreUnavailable
 from postfleet_operator.ledger import Ledger
 from postfleet_operator.logins import Logins
 from postfleet_operator.node_conditions import NodeFacts
-from postfleet_operator.nodes import OWNER_SECONDS, mirror
+from postfleet_operator.nodes import OWNER_SECONDS, foreign, mirror
 from postfleet_operator.probing import Endpoint, Prober
 from postfleet_operator.reachability import Reach, judge, on_loopback
 from postfleet_operator.reasons import EventReason, EventType, Reason
@@ -104,7 +104,7 @@ class Keeper:
         self._reports: dict[str, node_reporting.NodeReport] = {}
         self._mirrored: object = None
         self._mirrored_at: float | None = None
-        self._foreign: Mapping[str, str] = {}
+        self._foreign: Mapping[str, str] | None = None  # until the database has told
         self._written_at = 0.0
         self._ledger_at = 0.0
         self._database: Problem | None = None
@@ -169,6 +169,10 @@ class Keeper:
             log.exception("keeping_crashed", what=what)
 
     def _bring_logins(self, census: Census, now: float) -> None:
+        if self._foreign is None:  # the first look: asked before any login is brought
+            names = [node.name for node in census.mirrored]
+            with contextlib.suppress(StoreUnavailable):  # then mail is sent by nobody's row
+                self._foreign = self._ask(partial(foreign, names=names, owner=self._owner), now)
         self._credentials = self._logins.read(census.nodes)
         self._credential_problems = {**self._credentials.problems, **self._delivery_problems}
         if self._mirrored != self._to_mirror(census):
@@ -180,7 +184,7 @@ class Keeper:
 
     def _own(self, census: Census) -> list[SendingNode]:
         """A login never goes to workers that would follow another's row."""
-        return [node for node in census.mirrored if node.name not in self._foreign]
+        return [node for node in census.mirrored if node.name not in (self._foreign or ())]
 
     def _to_mirror(self, census: Census) -> object:
         rows = {(node.name, node.metadata.uid, node.metadata.generation) for node in census.mirrored}
@@ -280,7 +284,7 @@ class Keeper:
                 self._forget(namespace, name)
 
     def _rival(self, name: str) -> Problem | None:
-        if (owner := self._foreign.get(name)) is None:
+        if (owner := (self._foreign or {}).get(name)) is None:
             return None
         return Problem(
             Reason.NAME_TAKEN,

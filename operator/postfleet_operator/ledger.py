@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.errors import StoreUnavailable, said
 from postfleet_operator.rounds import due
 from postfleet_operator.stores import Connect
 
@@ -43,8 +43,8 @@ class Ledger:
                 self._connection.autocommit = True
             answer = ask(self._connection)
         except (psycopg.Error, StoreUnavailable) as error:
-            words = str(error).strip().splitlines() or [type(error).__name__]
-            self.problem = words[0] if words[0].startswith("PostgreSQL: ") else f"PostgreSQL: {words[0]}"
+            words = said(error)
+            self.problem = words if words.startswith("PostgreSQL: ") else f"PostgreSQL: {words}"
             self._retry_at = now + RETRY_SECONDS
             self.close()
             raise StoreUnavailable(self.problem) from error

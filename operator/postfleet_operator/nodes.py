@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 from psycopg.types.json import Jsonb
 
-from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.errors import StoreUnavailable, said
 from postfleet_operator.spec import SendingNode
 
 # An owner that wrote nothing for so long is gone, and whoever has a node of that name may have its row.
@@ -46,7 +46,11 @@ DELETE FROM sending_nodes WHERE name <> ALL(%(names)s) AND (owner = %(owner)s OR
     SELECT owner FROM node_owners WHERE seen_at < postfleet_now() - make_interval(secs => %(forgotten)s)))
 """
 
-FOREIGN = "SELECT name, owner FROM sending_nodes WHERE name = ANY(%(names)s) AND owner <> %(owner)s"
+FOREIGN = """
+SELECT s.name, s.owner FROM sending_nodes s JOIN node_owners o ON o.owner = s.owner
+WHERE s.name = ANY(%(names)s) AND s.owner <> %(owner)s
+  AND o.seen_at > postfleet_now() - make_interval(secs => %(alive)s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,20 @@ def mirror(
             written = max(cursor.rowcount, 0) if rows else 0
             others = {"owner": owner, "names": [*names, *kept], "forgotten": FORGOTTEN_SECONDS}
             deleted = cursor.execute(DELETE_OTHERS, others).rowcount
-            foreign = dict(cursor.execute(FOREIGN, {"owner": owner, "names": names}).fetchall())
+            others_now = foreign(connection, names, owner)
     except psycopg.Error as error:
-        raise StoreUnavailable(f"PostgreSQL: {str(error).strip().splitlines()[0]}") from error
-    return Mirrored(written, deleted, foreign)
+        raise StoreUnavailable(f"PostgreSQL: {said(error)}") from error
+    return Mirrored(written, deleted, others_now)
+
+
+def foreign(connection: psycopg.Connection[Any], names: Sequence[str], owner: str) -> dict[str, str]:
+    """Which of these nodes have a row that is another's, who lives, and whose.
+
+    Raises:
+        psycopg.Error: PostgreSQL does not answer.
+    """
+    asked = {"names": list(names), "owner": owner, "alive": OWNER_SECONDS}
+    return dict(connection.execute(FOREIGN, asked).fetchall())
 
 
 def _row(node: SendingNode, held: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 import structlog
 
+from postfleet_operator.errors import said
 from postfleet_operator.rounds import due
 from postfleet_operator.scaling.values import Work
 from postfleet_operator.stores import Connect
@@ -61,7 +62,7 @@ class Progress:
         try:
             beats = self._read()
         except psycopg.Error as error:
-            log.warning("heartbeats_not_read", error=str(error).strip().splitlines()[0], retry_seconds=RETRY_SECONDS)
+            log.warning("heartbeats_not_read", error=said(error), retry_seconds=RETRY_SECONDS)
             self._next_at = now + RETRY_SECONDS
             self.close()
             return {}

@@ -16,6 +16,7 @@ import redis
 import structlog
 
 from postfleet_operator import rounds
+from postfleet_operator.errors import said
 from postfleet_operator.reading import QueueReading, parse_record, problems, sum_up
 from postfleet_operator.scaling.values import QueueLoad, Signal, Source
 from postfleet_operator.stores import Connect
@@ -152,7 +153,7 @@ class Sampler:
                 return {key: _counted(connection, each, why) for key, (each, why) in broken.items()}
         except psycopg.Error as error:
             self._database_retry_at = now + RETRY_SECONDS
-            reason = str(error).strip().splitlines()[0]
+            reason = said(error)
             log.warning("postgresql_unavailable", error=reason, retry_seconds=RETRY_SECONDS)
             return {key: Signal(Source.NONE, f"{why}, and PostgreSQL: {reason}") for key, (_, why) in broken.items()}
 

@@ -21,7 +21,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "deliveries.NOW": {},
     "departures.DEPART": {"replica": "r", "seconds_ago": 1.0},
     "nodes.DELETE_OTHERS": {"names": ["a"], "owner": "o", "forgotten": 1.0},
-    "nodes.FOREIGN": {"names": ["a"], "owner": "o"},
+    "nodes.FOREIGN": {"names": ["a"], "owner": "o", "alive": 180},
     "nodes.SEEN": {"owner": "o"},
     "nodes.UPSERT": {"name": "a", "spec": Jsonb({}), "paused": False, "generation": 1, "owner": "o", "alive": 180},
     "progress.HEARTBEATS": {},

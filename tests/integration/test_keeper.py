@@ -442,8 +442,9 @@ def test_a_node_that_another_operator_mirrors_is_left_to_it_and_says_so(keeping:
     keeping.put(node())
     other.tick(keeping.now)
     end(other)
-    keeping.put(node(limits={"perDay": 5}), node("acme-2"))
+    keeping.put(node(limits={"perDay": 5}, secret="smtp"), node("acme-2", secret="smtp"))
     keeping.tick()
+    assert keeping.files() == {"acme-2.username": "u", "acme-2.password": "p"}, "the row may name another server"
     assert keeping.rows()["acme-1"][1]["limits"]["perDay"] is None
     assert keeping.condition("Mirrored") == ("False", "NameTaken")
     assert keeping.condition("Ready") == ("False", "NameTaken")

@@ -13,7 +13,7 @@ import psycopg
 import structlog
 
 from postfleet_operator.departures import depart
-from postfleet_operator.errors import StoreUnavailable
+from postfleet_operator.errors import StoreUnavailable, said
 from postfleet_operator.kube.objects import PodView
 from postfleet_operator.stores import Connect
 
@@ -48,7 +48,6 @@ class Gone:
                 with self._connect() as connection:
                     depart(connection, replica, 0.0)
             except (StoreUnavailable, psycopg.Error) as error:  # its lease lapses all the same
-                words = " ".join(str(error).split())[:200] or type(error).__name__
-                log.warning("departure_not_told", replica=replica, error=words)
+                log.warning("departure_not_told", replica=replica, error=said(error))
             except Exception:
                 log.exception("departure_not_told", replica=replica)

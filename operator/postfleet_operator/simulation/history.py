@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 
-from postfleet_operator.errors import InputError, StoreUnavailable
+from postfleet_operator.errors import InputError, StoreUnavailable, said
 from postfleet_operator.simulation.trace import Trace, from_counts
 from postfleet_operator.spec import JobPool
 from postfleet_operator.stores import TIMEOUT_SECONDS, check_schema
@@ -81,7 +81,7 @@ def read(database_url: str, pool: JobPool, window_seconds: int) -> History:
         ) as connection:
             return _read(connection, pool, window_seconds)
     except psycopg.Error as error:
-        words = str(error).strip().splitlines()[0]
+        words = said(error)
         if found := INVALID.search(words):
             raise InputError(f"POSTFLEET_DATABASE_URL: {found[1]} may not have that value") from None
         raise StoreUnavailable(f"PostgreSQL: {words}") from None
