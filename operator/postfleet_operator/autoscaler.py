@@ -24,8 +24,9 @@ from postfleet_operator.deployment import RenderSettings, render
 from postfleet_operator.errands import Errands
 from postfleet_operator.errors import ClusterUnavailable, NameTaken, NotLeader, OperatorError
 from postfleet_operator.reasons import Reason
+from postfleet_operator.recall import recalled
 from postfleet_operator.scaling import shadow
-from postfleet_operator.scaling.decide import decide, first_state, remember
+from postfleet_operator.scaling.decide import decide, remember
 from postfleet_operator.scaling.state import State
 from postfleet_operator.scaling.values import Decision, PodTimes, Sample, Signal, Work
 from postfleet_operator.spec import JobPool, Mode, SendingNode
@@ -241,7 +242,7 @@ class Autoscaler:
             facts = replace(facts, workload=workload)
             sample = _sample(signal, workload, memory.work)
             memory.work = None
-            state = memory.state or _first_state(workers, sample.replicas, now)
+            state = memory.state or recalled(workers, sample.replicas, now)
             decision = decide(sample, workers.spec, state, now)
             try:
                 acted = self._act(workers, memory, sample, decision)
@@ -329,30 +330,6 @@ def _sample(signal: Signal, workload: Workload, work: Work | None) -> Sample:
         PodTimes(pod.name, pod.created_at, pod.ready_at, pod.unschedulable) for pod in workload.pods if not pod.stopping
     )
     return Sample(signal, workload.replicas, workload.ready, workload.starting, pods, work)
-
-
-def _first_state(workers: WorkerSet, replicas: int, now: float) -> State:
-    """What the status remembers of throughput and start-up survives zero workers and a restart of the operator."""
-    status: Mapping[str, Any] = workers.pool.status
-    if workers.node is not None:
-        own = workers.node.status.get("workers")
-        decision = (own if isinstance(own, Mapping) else {}).get("lastDecision")
-        inputs = decision.get("inputs") if isinstance(decision, Mapping) else None
-        status = inputs if isinstance(inputs, Mapping) else status
-    return first_state(
-        replicas,
-        now,
-        _number(status.get("throughputPerReplica")),
-        _number(status.get("startupSeconds")),
-        workers.spec.worker.capacity,
-    )
-
-
-def _number(value: object) -> float | None:
-    try:
-        return float(str(value)) if value is not None else None
-    except ValueError:
-        return None
 
 
 def _problem(error: OperatorError) -> Problem:
