@@ -46,7 +46,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a worker process reports with each renewal: running bundles' threads, jobs settled, busy thread-seconds."""
+    """What a worker process reports with each renewal: running threads, jobs done, their thread-seconds (`load`)."""
 
     busy: int = 0
     completed: int = 0

@@ -110,8 +110,8 @@ class Work:
     """What a set's workers did between two of their heartbeats.
 
     Attributes:
-        completed: jobs settled.
-        busy_seconds: thread-seconds that finished bundles took.
+        completed: jobs settled, those that were put back left out.
+        busy_seconds: thread-seconds that finished bundles took, without the time of those.
         elapsed_seconds: time between the heartbeats.
         busy_threads: threads inside a bundle at the last one.
         threads: all threads of the live workers.

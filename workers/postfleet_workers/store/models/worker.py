@@ -17,8 +17,8 @@ class Worker(Base):
         id: `<replica>-<uuid>`, also its Dramatiq broker id.
         node: the sending node it serves, or `shared`.
         busy: threads inside a bundle at the last renewal.
-        completed: jobs settled since it started.
-        busy_seconds: thread-seconds of finished bundles; with `completed` the pace that scaling learns from.
+        completed: jobs settled since it started, those that were put back left out.
+        busy_seconds: thread-seconds of finished bundles, without those jobs; with `completed` the pace that scaling learns from.
     """
 
     __tablename__ = "workers"
