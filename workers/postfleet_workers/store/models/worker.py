@@ -18,7 +18,8 @@ class Worker(Base):
         node: the sending node it serves, or `shared`.
         busy: threads inside a bundle at the last renewal.
         completed: jobs settled since it started, those that were put back left out.
-        busy_seconds: thread-seconds of finished bundles, without those jobs; with `completed` the pace that scaling learns from.
+        busy_seconds: thread-seconds of finished bundles, without those jobs; with `completed` the pace that scaling
+            learns from.
     """
 
     __tablename__ = "workers"
