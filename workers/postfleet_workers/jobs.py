@@ -101,9 +101,13 @@ class Snooze:
 
 @dataclass(frozen=True, slots=True)
 class HandBack:
-    """Not begun by this worker: back to `available` at once, no attempt used, no trace but the publication."""
+    """Not begun by this worker: back to `available` at once, no attempt used, no trace but the publication.
+
+    `route`: it belongs to another group than it was published with; None leaves it.
+    """
 
     reason: str
+    route: str | None = None
 
 
 Outcome = Done | Transient | Permanent | Snooze | HandBack

@@ -60,6 +60,7 @@ UPDATE jobs j SET
     run_at = CASE WHEN o.delay_seconds IS NULL THEN j.run_at
                   ELSE postfleet_now() + make_interval(secs => o.delay_seconds) END,
     queue = coalesce(o.queue, j.queue),
+    route = coalesce(o.route, j.route),
     attempt = j.attempt - CASE WHEN o.gives_attempt_back THEN 1 ELSE 0 END,
     snoozes = j.snoozes + CASE WHEN o.snoozed THEN 1 ELSE 0 END,
     strikes = o.strikes,
@@ -69,7 +70,7 @@ UPDATE jobs j SET
     published_until = NULL, claimed_by = NULL, claim = NULL, claim_epoch = NULL,
     claimed_at = NULL, cancel_requested = false
 FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS o(
-    id bigint, publication integer, claim text, state text, delay_seconds float8, queue text,
+    id bigint, publication integer, claim text, state text, delay_seconds float8, queue text, route text,
     gives_attempt_back boolean, snoozed boolean, strikes smallint, error text, final boolean)
 WHERE j.id = o.id AND j.publication = o.publication AND j.state = 'executing' AND j.claim = o.claim
 RETURNING j.id, j.state
@@ -130,7 +131,7 @@ def settle(connection: Connection, results: Sequence[Result], *, worker: str, re
     rows = [
         {
             "id": r.job.id, "publication": r.job.publication, "claim": r.job.claim, "state": r.move.state,
-            "delay_seconds": r.move.delay_seconds, "queue": r.move.queue,
+            "delay_seconds": r.move.delay_seconds, "queue": r.move.queue, "route": r.move.route,
             "gives_attempt_back": r.move.gives_attempt_back, "snoozed": r.move.snoozed, "strikes": r.move.strikes,
             "error": r.move.error, "final": r.move.state in FINAL,
         }

@@ -47,11 +47,12 @@ class Rescued:
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """What the outcome does to the row. `delay_seconds=None` leaves `run_at`; `queue=None` leaves the queue."""
+    """What the outcome does to the row. None leaves its time (`delay_seconds`), its queue, its route."""
 
     state: State
     delay_seconds: float | None = None
     queue: str | None = None
+    route: str | None = None
     gives_attempt_back: bool = False
     snoozed: bool = False
     strikes: int = 0
@@ -81,8 +82,8 @@ def move(job: Job, job_type: JobType | None, outcome: Outcome | Rescued, base_se
                 snoozed=True,
                 error=printable(reason),
             )
-        case HandBack():
-            return Move(State.AVAILABLE, gives_attempt_back=True, strikes=job.strikes)
+        case HandBack(route=route):
+            return Move(State.AVAILABLE, route=route, gives_attempt_back=True, strikes=job.strikes)
         case Rescued(struck=struck, reason=reason):
             strikes = job.strikes + struck
             if strikes >= MAX_STRIKES:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -53,6 +53,22 @@ class Settings(BaseSettings):
     session_lease_seconds: float = Field(30.0, gt=0, description="Lease of one SMTP session of a node's limit.")
     smtp_timeout_seconds: float = Field(300.0, gt=0, description="Wait for an SMTP reply before the final dot.")
     dot_timeout_seconds: float = Field(600.0, gt=0, description="Wait for the reply to the final dot (RFC 5321).")
+    secret_key: SecretStr | None = Field(
+        None,
+        description="Signs links and return paths and hashes erased addresses: 32 characters or more, kept for good.",
+    )
+    public_url: str = Field(
+        "",
+        description="Where recipients reach `postfleet web`, as https://mail.example.com: links in mails lead there.",
+    )
+    web_host: str = Field("127.0.0.1", description="Address of `postfleet web`.")
+    web_port: int = Field(8080, ge=0, le=65535, description="Port of `postfleet web`; 0 takes a free one.")
+    inbound_host: str = Field("127.0.0.1", description="Address of `postfleet inbound`.")
+    inbound_port: int = Field(2525, ge=0, le=65535, description="Port of `postfleet inbound`; 0 takes a free one.")
+    dns_servers: str = Field(
+        "",
+        description="Name servers for MX records, as address or address:port, comma-separated; default: the system's.",
+    )
     start_wait_seconds: float = Field(30.0, ge=0, description="How long to wait for PostgreSQL and Redis at start.")
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json outside a terminal by default.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level written.")

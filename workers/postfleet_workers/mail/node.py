@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from postfleet_workers.placement import SHARED, is_dedicated
 from postfleet_workers.throttling.limits import Limit, node_limits
 
+MX = "mx"  # in place of a host: every mail goes to its recipient's own servers
+MX_PORT = 25
+SUBMISSION_PORT = 587
+
 
 class Tls(StrEnum):
-    """How a connection to the node is protected. `StartTLS` is required, not tried."""
+    """How a connection is protected. `StartTLS` is required; `Opportunistic` takes what is offered (RFC 7435)."""
 
     STARTTLS = "StartTLS"
+    OPPORTUNISTIC = "Opportunistic"
     IMPLICIT = "Implicit"
     NONE = "None"
 
 
 @dataclass(frozen=True, slots=True)
+class Dkim:
+    """How the node signs: the key lies beside its logins, as `<node>.dkim`. `domain` is the signature's `d=`."""
+
+    selector: str
+    domain: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSpec:
-    """What it takes to hand mail to a node. An empty `tenants` lets every tenant use it."""
+    """What it takes to hand mail to a node. An empty `tenants` lets every tenant use it.
+
+    Attributes:
+        addresses: local addresses that direct mail may leave from; empty: the system chooses.
+        return_path_domain: bounces come back to addresses of our own there; '' leaves the sender's.
+        dkim: how its mail is signed, if it is.
+        spec: the whole spec, for what reads more of it (`sites`, `warmup`).
+    """
 
     name: str
     host: str
@@ -36,6 +56,15 @@ class NodeSpec:
     tenants: frozenset[str]
     paused: bool
     dedicated: bool = False
+    addresses: tuple[str, ...] = ()
+    return_path_domain: str = ""
+    dkim: Dkim | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def direct(self) -> bool:
+        """Whether its mail goes to the recipients' own servers (MX), not through one of ours."""
+        return self.host == MX
 
     def served_by(self, place: str) -> bool:
         """Whether workers of that POSTFLEET_NODE send its mail: its own if it is Dedicated, else the shared ones."""
@@ -53,14 +82,16 @@ class NodeSpec:
 
 def parse_node(name: str, spec: Mapping[str, Any], *, paused: bool = False) -> NodeSpec:
     """Read a node's spec; the operator validated it and filled its defaults in, which are repeated here."""
-    smtp = spec["smtp"]
-    domain = spec["identity"]["domain"]
+    smtp, identity = spec["smtp"], spec["identity"]
+    domain = identity["domain"]
+    direct = smtp["host"] == MX
+    dkim = identity.get("dkim") or {}
     limits = spec.get("limits") or {}
     return NodeSpec(
         name=name,
         host=smtp["host"],
-        port=smtp.get("port") or 587,
-        tls=Tls(smtp.get("tls") or Tls.STARTTLS),
+        port=smtp.get("port") or (MX_PORT if direct else SUBMISSION_PORT),
+        tls=Tls(smtp.get("tls") or (Tls.OPPORTUNISTIC if direct else Tls.STARTTLS)),
         helo=smtp.get("heloName") or domain,
         login=bool(smtp.get("credentialsSecretRef")),
         domain=domain,
@@ -70,4 +101,8 @@ def parse_node(name: str, spec: Mapping[str, Any], *, paused: bool = False) -> N
         tenants=frozenset(spec.get("tenants") or ()),
         paused=paused or bool(spec.get("paused")),
         dedicated=is_dedicated(spec),
+        addresses=tuple(identity.get("ipAddresses") or ()),
+        return_path_domain=identity.get("returnPathDomain") or "",
+        dkim=Dkim(dkim["selector"], dkim.get("domain") or domain) if dkim.get("selector") else None,
+        spec=spec,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, Identity, UniqueConstraint, func
+from sqlalchemy import ARRAY, BigInteger, CheckConstraint, ForeignKey, Identity, UniqueConstraint, func
 from sqlalchemy import text as sql
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -18,6 +18,9 @@ class Campaign(Base):
         sender: the From header.
         nodes: sending nodes that its mail is spread over.
         subject: a Liquid template, as are `text`, `html` and `unsubscribe_url`.
+        per_minute: a limit of its own, over all its nodes.
+        one_click: its mails carry a link to our own endpoint for unsubscribing (RFC 8058).
+        attachments: ids of what every mail carries.
         expanded_to: the last contact that has its email; where an expansion that was cut short goes on.
     """
 
@@ -25,6 +28,7 @@ class Campaign(Base):
     __table_args__ = (
         UniqueConstraint("tenant", "name"),
         CheckConstraint("state IN ('draft', 'expanding', 'running', 'paused', 'completed', 'cancelled')", "state"),
+        CheckConstraint("per_minute > 0", "per_minute"),
     )
 
     id: Mapped[BigInt] = mapped_column(Identity(always=True), primary_key=True)
@@ -43,3 +47,23 @@ class Campaign(Base):
     expanded_to: Mapped[BigInt] = mapped_column(server_default=sql("0"))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     started_at: Mapped[datetime | None]
+    per_minute: Mapped[int | None]
+    track_opens: Mapped[bool] = mapped_column(server_default=sql("false"))
+    track_clicks: Mapped[bool] = mapped_column(server_default=sql("false"))
+    one_click: Mapped[bool] = mapped_column(server_default=sql("false"))
+    attachments: Mapped[list[int]] = mapped_column(ARRAY(BigInteger), server_default="{}")
+
+
+class Attachment(Base):
+    """A file that mails carry; `body` is what it holds, kept once per tenant and name."""
+
+    __tablename__ = "attachments"
+    __table_args__ = (UniqueConstraint("tenant", "sha256", "name"),)
+
+    id: Mapped[BigInt] = mapped_column(Identity(always=True), primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    content_type: Mapped[str]
+    sha256: Mapped[str]
+    body: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -23,6 +23,8 @@ class Email(Base):
         due_at: when it was to go out; waits are measured from here.
         begun_at: when its delivery first began.
         reply: the server's last answer.
+        on_unknown: what happens when nobody knows whether it was accepted: `hold` it, or `resend` it once.
+        resends: how often it was sent again for that.
     """
 
     __tablename__ = "emails"
@@ -33,6 +35,7 @@ class Email(Base):
             " 'cancelled', 'expired')",
             "status",
         ),
+        CheckConstraint("on_unknown IN ('hold', 'resend')", "on_unknown"),
         UniqueConstraint("job_id"),
         # A contact gets each step of a campaign once, however often its expansion runs.
         UniqueConstraint("campaign_id", "contact_id", "step", name="uq_emails_step"),
@@ -59,6 +62,8 @@ class Email(Base):
     finished_at: Mapped[datetime | None]
     reply: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    on_unknown: Mapped[str] = mapped_column(server_default="hold")
+    resends: Mapped[SmallInt] = mapped_column(server_default=text("0"))
 
 
 class EmailAttempt(Base):
@@ -70,12 +75,19 @@ class EmailAttempt(Base):
         enhanced: the enhanced status code (RFC 3463).
         scope: what a refusal is about; see `mail.classify.Scope`.
         fenced: its worker no longer owned the job; kept, as the mail may have gone out.
+        site: the receiving side; None where it was not looked up.
+        host: the server that it was tried at.
+        rule: the classifier's rule that the reply fell under.
     """
 
     __tablename__ = "email_attempts"
     __table_args__ = (
         # What a node has had accepted lately: its limits are rebuilt from this when Redis is lost.
         Index("ix_email_attempts_node", "node", "finished_at", postgresql_where=text("outcome = 'sent'")),
+        # How often a rule has met a site's replies lately: what slows a node down there.
+        Index(
+            "ix_email_attempts_rule", "node", "site", "rule", "finished_at", postgresql_where=text("rule IS NOT NULL")
+        ),
     )
 
     id: Mapped[BigInt] = mapped_column(Identity(always=True), primary_key=True)
@@ -92,3 +104,31 @@ class EmailAttempt(Base):
     fenced: Mapped[bool] = mapped_column(server_default=text("false"))
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    site: Mapped[str | None]
+    host: Mapped[str | None]
+    rule: Mapped[str | None]
+
+
+class EmailEvent(Base):
+    """What became of a mail after it was sent.
+
+    Attributes:
+        machine: done by a scanner or a prefetching proxy, not by a person.
+        url: what was clicked.
+        unique_key: makes a report that comes twice count once.
+    """
+
+    __tablename__ = "email_events"
+    __table_args__ = (
+        CheckConstraint("kind IN ('open', 'click', 'unsubscribe', 'bounce', 'delay', 'complaint')", "kind"),
+        UniqueConstraint("unique_key"),
+    )
+
+    id: Mapped[BigInt] = mapped_column(Identity(always=True), primary_key=True)
+    email_id: Mapped[BigInt] = mapped_column(ForeignKey("emails.id", ondelete="CASCADE"), index=True)
+    kind: Mapped[str]
+    machine: Mapped[bool] = mapped_column(server_default=text("false"))
+    url: Mapped[str | None]
+    detail: Mapped[str | None]
+    unique_key: Mapped[str]
+    at: Mapped[datetime] = mapped_column(server_default=func.now())

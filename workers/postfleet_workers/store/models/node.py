@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, text
+from sqlalchemy import CheckConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from postfleet_workers.store.models.base import Base, BigInt
@@ -35,3 +35,24 @@ class NodeOwner(Base):
 
     owner: Mapped[str] = mapped_column(primary_key=True)
     seen_at: Mapped[datetime]
+
+
+class Slowdown(Base):
+    """What a site's replies have made a node do there, and until when.
+
+    Attributes:
+        value: mails a minute or connections, as the action says; None for `suspend`.
+        rule: whose threshold was reached, by which reply.
+    """
+
+    __tablename__ = "slowdowns"
+    __table_args__ = (CheckConstraint("action IN ('suspend', 'per_minute', 'connections')", "action"),)
+
+    node: Mapped[str] = mapped_column(primary_key=True)
+    site: Mapped[str] = mapped_column(primary_key=True)
+    action: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[int | None]
+    rule: Mapped[str]
+    reply: Mapped[str]
+    until: Mapped[datetime]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
