@@ -18,6 +18,7 @@ import re
 import resource
 import signal
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,8 @@ class Manners:
         username: the only login that is let in; empty lets in any.
         password: its password.
         require_auth: refuse mail from a client that did not log in (530).
+        defer_fraction: so many of the recipients are put off the first time (450), as by greylisting.
+        bounce_fraction: so many of them do not exist (550). Which ones hangs on the address alone.
     """
 
     delay_min_seconds: float = 0.0
@@ -45,6 +48,21 @@ class Manners:
     username: str = ""
     password: str = ""
     require_auth: bool = False
+    defer_fraction: float = 0.0
+    bounce_fraction: float = 0.0
+
+    def bounces(self, recipient: str) -> bool:
+        """Whether there is no such recipient."""
+        return _share(recipient) < self.bounce_fraction
+
+    def defers(self, recipient: str) -> bool:
+        """Whether the recipient's first mail is put off."""
+        return self.bounce_fraction <= _share(recipient) < self.bounce_fraction + self.defer_fraction
+
+
+def _share(recipient: str) -> float:
+    """A number in [0, 1) that is the address's own."""
+    return zlib.crc32(recipient.lower().encode()) / 2**32
 
 
 class Post:
@@ -54,11 +72,21 @@ class Post:
         self.manners = manners
         self.accepted = 0
         self._log = log
+        self._put_off: set[str] = set()
         self._random = random.Random(seed)  # noqa: S311 - delays, not secrets
 
     def delay(self) -> float:
         """Seconds that the next message takes."""
         return self._random.uniform(self.manners.delay_min_seconds, self.manners.delay_max_seconds)
+
+    def refusal(self, recipient: str) -> str:
+        """What is answered to a recipient that is not taken now; empty for one that is."""
+        if self.manners.bounces(recipient):
+            return f"550 5.1.1 <{recipient}>: no such user here"
+        if self.manners.defers(recipient) and recipient not in self._put_off:
+            self._put_off.add(recipient)
+            return "450 4.2.0 Greylisted, try again later"
+        return ""
 
     def accept(self, content: bytes, recipients: list[str]) -> int:
         """Write the mail down and return its number. One `write` of one line per recipient: readers see whole lines."""
@@ -182,8 +210,10 @@ class Session(asyncio.Protocol):
             self.reply("503 5.5.1 MAIL first")
         elif not found or not found[1]:
             self.reply("501 5.5.4 Syntax: RCPT TO:<address>")
+        elif refusal := self.post.refusal(recipient := found[1].decode("utf-8", "replace")):
+            self.reply(refusal)
         else:
-            self.recipients.append(found[1].decode("utf-8", "replace"))
+            self.recipients.append(recipient)
             self.reply("250 2.1.5 Ok")
 
     def take_message(self) -> bool:
@@ -297,6 +327,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--username", default="", help="the only login let in; any by default")
     parser.add_argument("--require-auth", action="store_true")
+    parser.add_argument("--defer", type=float, default=0.0, metavar="FRACTION", help="recipients put off at first")
+    parser.add_argument("--bounce", type=float, default=0.0, metavar="FRACTION", help="recipients that do not exist")
     options = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -306,6 +338,8 @@ def main() -> None:
         username=options.username,
         password=os.environ.get("POSTFLEET_SINK_PASSWORD", ""),
         require_auth=options.require_auth,
+        defer_fraction=options.defer,
+        bounce_fraction=options.bounce,
     )
     asyncio.run(serve(options.host, options.port, options.log, manners, options.seed))
 

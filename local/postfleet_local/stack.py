@@ -243,6 +243,8 @@ class Sink(Server):
         username: the only login that is let in; empty lets in any.
         password: its password.
         require_auth: refuse mail without a login.
+        defer: share of the recipients that are put off at first.
+        bounce: share of them that do not exist.
     """
 
     name = "SMTP sink"
@@ -256,10 +258,13 @@ class Sink(Server):
         username: str = "",
         password: str = "",
         require_auth: bool = False,
+        defer: float = 0.0,
+        bounce: float = 0.0,
     ) -> None:
         super().__init__(directory)
         self.port = port or self.port
         self._options = ["--delay", *map(str, delay_seconds), "--username", username]
+        self._options += ["--defer", str(defer), "--bounce", str(bounce)]
         self._options += ["--require-auth"] if require_auth else []
         self._password = password
 

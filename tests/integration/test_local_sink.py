@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from postfleet_local.sink import Manners
 from postfleet_local.stack import Sink
 from postfleet_local.tally import copies, read
 
@@ -124,3 +125,23 @@ def test_many_connections_wait_for_their_answers_at_the_same_time(tmp_path: Path
     finally:
         sink.stop()
     assert len(read(sink.mails)) == 50
+
+
+def test_some_recipients_are_put_off_once_and_some_do_not_exist(tmp_path: Path) -> None:
+    manners = Manners(defer_fraction=0.3, bounce_fraction=0.3)
+    people = [f"p{number}@example.org" for number in range(30)]
+    sink = Sink(tmp_path / "sink", defer=0.3, bounce=0.3)
+    sink.start()
+    try:
+        with smtplib.SMTP("127.0.0.1", sink.port) as client:
+            client.ehlo()
+            rounds = []
+            for _ in range(2):
+                client.rset()
+                client.mail("a@acme.example")
+                rounds.append([client.rcpt(person)[0] for person in people])
+    finally:
+        sink.stop()
+    first = [550 if manners.bounces(p) else 450 if manners.defers(p) else 250 for p in people]
+    assert rounds == [first, [code if code == 550 else 250 for code in first]]
+    assert set(first) == {250, 450, 550}
