@@ -22,6 +22,7 @@ from postfleet_workers.mail.outcome import (
     MailRecord,
     Schedule,
     Status,
+    Target,
     failed,
     outcome_of_fault,
     outcome_of_reply,
@@ -31,7 +32,7 @@ from postfleet_workers.mail.reply import NO_ANSWER, Phase, Reply, parse, to_deta
 from postfleet_workers.mail.settlement import status_after
 from postfleet_workers.states import State
 
-NEW, SCHEDULE = History(), Schedule()
+N1, NEW, SCHEDULE = Target("n1"), History(), Schedule()
 OLD = History(deferrals=9, age_seconds=432_000)
 
 
@@ -54,14 +55,14 @@ def status(outcome: Outcome | None) -> Status:
     ],
 )
 def test_an_answer_to_the_dot_becomes_an_outcome(code: int, text: str, kind: type, expected: Status) -> None:
-    outcome = outcome_of_reply(parse(code, text), Phase.DOT, "n1", NEW, SCHEDULE)
+    outcome = outcome_of_reply(parse(code, text), Phase.DOT, N1, NEW, SCHEDULE)
     assert type(outcome) is kind
     assert status(outcome) is expected
 
 
 @pytest.mark.parametrize("phase", [Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT])
 def test_a_mail_that_the_server_put_off_was_work(phase: Phase) -> None:
-    outcome = outcome_of_reply(parse(451, "4.7.1 later"), phase, "n1", NEW, SCHEDULE)
+    outcome = outcome_of_reply(parse(451, "4.7.1 later"), phase, N1, NEW, SCHEDULE)
     assert isinstance(outcome, Snooze)
     assert (outcome.kind, outcome.worked) == ("deferred", True)
 
@@ -80,26 +81,26 @@ def test_a_mail_that_the_server_put_off_was_work(phase: Phase) -> None:
     ids=lambda fault: f"{type(fault).__name__} {fault.phase}",
 )
 def test_a_mail_over_which_no_server_decided_was_none(fault: SmtpFault) -> None:
-    outcome = outcome_of_fault(fault, "n1", NEW, SCHEDULE)
+    outcome = outcome_of_fault(fault, N1, NEW, SCHEDULE)
     assert isinstance(outcome, Snooze)
     assert not outcome.worked
 
 
 @pytest.mark.parametrize("phase", [p for p in Phase if p is not Phase.DOT])
 def test_a_connection_lost_before_the_dot_is_tried_again(phase: Phase) -> None:
-    outcome = outcome_of_fault(ConnectionLost(phase, "closed"), "n1", NEW, SCHEDULE)
+    outcome = outcome_of_fault(ConnectionLost(phase, "closed"), N1, NEW, SCHEDULE)
     assert isinstance(outcome, Snooze)
     assert (outcome.seconds, outcome.to_retry_queue, status(outcome)) == (300, True, Status.DEFERRED)
 
 
 def test_a_connection_lost_after_the_dot_is_unknown() -> None:
-    outcome = outcome_of_fault(ConnectionLost(Phase.DOT, "closed"), "n1", OLD, SCHEDULE)
+    outcome = outcome_of_fault(ConnectionLost(Phase.DOT, "closed"), N1, OLD, SCHEDULE)
     assert isinstance(outcome, Done)
     assert status(outcome) is Status.UNKNOWN
 
 
 def test_a_login_that_is_not_there_yet_is_waited_for_without_an_attempt() -> None:
-    outcome = outcome_of_fault(LoginMissing(Phase.AUTH, "node n1: no login"), "n1", OLD, SCHEDULE)
+    outcome = outcome_of_fault(LoginMissing(Phase.AUTH, "node n1: no login"), N1, OLD, SCHEDULE)
     assert outcome == Snooze(5.0, "node n1: no login", kind="login_missing")
 
 
@@ -115,7 +116,7 @@ def test_our_own_faults_are_waited_for_without_an_attempt_or_a_deferral(fault: S
     waits = []
     for times in range(1, 6):
         fault.times = times
-        outcome = outcome_of_fault(fault, "n1", OLD, SCHEDULE)
+        outcome = outcome_of_fault(fault, N1, OLD, SCHEDULE)
         assert isinstance(outcome, Snooze)
         assert (outcome.kind, outcome.reason, outcome.to_retry_queue) == (kind, f"{fault.phase}: x", False)
         assert status(outcome) is Status.FAILED
@@ -127,12 +128,12 @@ def test_our_own_faults_are_waited_for_without_an_attempt_or_a_deferral(fault: S
 def test_what_a_node_was_not_asked_is_no_try_of_the_mail() -> None:
     fault = LoginRefused(Phase.AUTH, "x")
     fault.remembered = True
-    outcome = outcome_of_fault(fault, "n1", NEW, SCHEDULE)
+    outcome = outcome_of_fault(fault, N1, NEW, SCHEDULE)
     assert outcome == Snooze(5.0, "auth: x", kind="login_refused")
 
 
 def test_what_is_deferred_for_too_long_bounces_with_the_last_words() -> None:
-    outcome = outcome_of_fault(Unreachable(Phase.CONNECT, "refused"), "n1", OLD, SCHEDULE)
+    outcome = outcome_of_fault(Unreachable(Phase.CONNECT, "refused"), N1, OLD, SCHEDULE)
     assert isinstance(outcome, Done)
     assert status(outcome) is Status.BOUNCED
     assert outcome.record.text == "given up after 9 deferrals: refused"
@@ -154,20 +155,20 @@ def test_what_is_deferred_for_too_long_bounces_with_the_last_words() -> None:
     ],
 )
 def test_a_journal_tells_what_became_of_a_mail(trace: Trace, expected: Status) -> None:
-    assert status(outcome_of_trace(trace, "n1", NEW, SCHEDULE)) is expected
+    assert status(outcome_of_trace(trace, N1, NEW, SCHEDULE)) is expected
 
 
 @pytest.mark.parametrize(
     "trace", [Trace(), Trace("begun"), Trace("reply", NO_ANSWER)], ids=lambda t: t.phase or "nothing"
 )
 def test_what_never_went_out_is_sent_again(trace: Trace) -> None:
-    assert outcome_of_trace(trace, "n1", NEW, SCHEDULE) is None
+    assert outcome_of_trace(trace, N1, NEW, SCHEDULE) is None
 
 
 @given(st.sampled_from(["", "begun", "dot", "reply"]), st.text(max_size=30), st.booleans())
 def test_a_dot_is_never_followed_by_a_second_one(phase: str, detail: str, complete: bool) -> None:
     """Whatever the journal holds, a mail whose dot may have gone out is put back only on the server's own word."""
-    outcome = outcome_of_trace(Trace(phase, detail, complete), "n1", NEW, SCHEDULE)
+    outcome = outcome_of_trace(Trace(phase, detail, complete), N1, NEW, SCHEDULE)
     if phase == "dot" or not complete:
         assert isinstance(outcome, Done) or detail == NO_ANSWER
     if isinstance(outcome, Snooze):

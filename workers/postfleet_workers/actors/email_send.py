@@ -13,7 +13,7 @@ from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Delivery, Deps
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outbox import JOB_TYPE
-from postfleet_workers.mail.outcome import History, Schedule, outcome_of_trace
+from postfleet_workers.mail.outcome import History, Schedule, Target, outcome_of_trace
 from postfleet_workers.mail.sessions import Connect, Sessions
 from postfleet_workers.mail.settlement import settle
 from postfleet_workers.mail.smtp import SmtpSession, Timeouts, connect
@@ -67,7 +67,8 @@ def email_send(deps: Deps) -> JobType:
         return Delivery(deps, jobs, run).outcomes()
 
     def recover(job: Job, trace: Trace) -> Outcome | None:
-        return outcome_of_trace(trace, job.route, History(deferrals=job.snoozes, jitter=deps.jitter()), deps.schedule)
+        history = History(deferrals=job.snoozes, jitter=deps.jitter())
+        return outcome_of_trace(trace, Target(job.route), history, deps.schedule)
 
     return JobType(
         name=JOB_TYPE,

@@ -19,7 +19,7 @@ from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Run, Snooze, Tr
 from postfleet_workers.mail.directory import Directory
 from postfleet_workers.mail.errors import ConnectionLost, SetupFault, SmtpFault
 from postfleet_workers.mail.node import NodeSpec
-from postfleet_workers.mail.outcome import OVER, History, Schedule, failed, outcome_of_fault, outcome_of_reply
+from postfleet_workers.mail.outcome import OVER, History, Schedule, Target, failed, outcome_of_fault, outcome_of_reply
 from postfleet_workers.mail.parcels import Mail, Parcel, Press, load
 from postfleet_workers.mail.permits import Permits
 from postfleet_workers.mail.reply import NO_ANSWER, Phase, to_detail
@@ -127,7 +127,7 @@ class Delivery:
         try:
             return self._send(job, parcel, node, mail, remaining)
         except SmtpFault as fault:
-            outcome = outcome_of_fault(fault, name, self._history(parcel), self._deps.schedule)
+            outcome = outcome_of_fault(fault, Target(name), self._history(parcel), self._deps.schedule)
             if isinstance(fault, ConnectionLost):
                 return outcome
             self._broken[name] = self._rest(name, fault, outcome)
@@ -158,7 +158,8 @@ class Delivery:
             return HandBack("the claim is no longer ours")
         self._noted = False
         self._note(job, to_detail(answer.phase, answer.reply))
-        return outcome_of_reply(answer.reply, answer.phase, node.name, self._history(parcel), self._deps.schedule)
+        target = Target(node.name)
+        return outcome_of_reply(answer.reply, answer.phase, target, self._history(parcel), self._deps.schedule)
 
     def _deliver(self, job: Job, held: Held, node: NodeSpec, mail: Mail) -> Answer | None:
         """Hand the mail over; once more on a new session when a used one turns out to have ended at its MAIL.

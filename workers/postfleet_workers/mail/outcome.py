@@ -51,6 +51,15 @@ OVER = frozenset({Status.SENT, Status.BOUNCED, Status.UNKNOWN, Status.SUPPRESSED
 
 
 @dataclass(frozen=True, slots=True)
+class Target:
+    """Where a delivery was tried: the sending node, the receiving site and its server; '' where that is not known."""
+
+    node: str
+    site: str = ""
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class MailRecord:
     """One delivery attempt.
 
@@ -62,6 +71,9 @@ class MailRecord:
         code: the reply's code, if there was one.
         enhanced: its enhanced code, or ''.
         scope: what a refusal is about, or ''.
+        site: the receiving side, or '' where it was not looked up.
+        host: the server that it was tried at, or ''.
+        rule: the classifier's rule that a refusal fell under, or ''.
     """
 
     node: str
@@ -71,6 +83,9 @@ class MailRecord:
     code: int | None = None
     enhanced: str = ""
     scope: str = ""
+    site: str = ""
+    host: str = ""
+    rule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +105,12 @@ class History:
     jitter: float = 0.0
 
 
-def outcome_of_reply(reply: Reply, phase: Phase, node: str, history: History, schedule: Schedule) -> Outcome:
+def outcome_of_reply(reply: Reply, phase: Phase, target: Target, history: History, schedule: Schedule) -> Outcome:
     """The outcome of a transaction that the server ended with an answer."""
-    return _outcome(classify(reply, phase), phase, node, history, schedule)
+    return _outcome(classify(reply, phase), phase, target, history, schedule)
 
 
-def outcome_of_fault(fault: SmtpFault, node: str, history: History, schedule: Schedule) -> Outcome:
+def outcome_of_fault(fault: SmtpFault, target: Target, history: History, schedule: Schedule) -> Outcome:
     """The outcome of a session that failed.
 
     TLS and logins are ours to mend: mail waits for them, without an attempt and without a deferral. A connection lost
@@ -104,38 +119,42 @@ def outcome_of_fault(fault: SmtpFault, node: str, history: History, schedule: Sc
     reply = fault.reply
     match fault:
         case ConnectionLost(phase=Phase.DOT):
-            return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, f"no reply to the final dot: {fault}"))
+            return Done(_unknown(target, f"no reply to the final dot: {fault}"))
         case LoginMissing():
             return Snooze(LOGIN_SECONDS, str(fault), kind="login_missing")
         case LoginRefused():
-            return _refused(fault, node, history, "login_refused")
+            return _refused(fault, target, history, "login_refused")
         case TlsFailed():
-            return _refused(fault, node, history, "tls_failed")
+            return _refused(fault, target, history, "tls_failed")
         case _:
             scope = Scope.DESTINATION if reply is None else scope_of(reply, fault.phase)
-            return _deferred(scope, fault.phase, node, reply, str(fault), history, schedule)
+            return _deferred(scope, fault.phase, target, reply, str(fault), history, schedule)
 
 
-def _refused(fault: SetupFault, node: str, history: History, kind: str) -> Snooze:
+def _refused(fault: SetupFault, target: Target, history: History, kind: str) -> Snooze:
     """The mail stays what it is; that the server was asked goes on record, where the node's condition reads it."""
     wait = backoff.exponential(fault.times, REFUSED_SECONDS, history.jitter, LONGEST_REFUSED_SECONDS)
-    record = _record(node, fault.phase, Status.FAILED, fault.reply, str(fault), Scope.SOURCE)
+    record = _record(target, fault.phase, Status.FAILED, fault.reply, str(fault), Scope.SOURCE)
     return Snooze(wait, f"{fault.phase}: {fault}", None if fault.remembered else record, kind=kind)
 
 
-def outcome_of_trace(trace: Trace, node: str, history: History, schedule: Schedule) -> Outcome | None:
+def outcome_of_trace(trace: Trace, target: Target, history: History, schedule: Schedule) -> Outcome | None:
     """What became of a mail whose worker is gone, from its journal; None: nothing went out, send it again."""
     match trace:
         case Trace(phase="reply", detail=detail):
             answer = from_detail(detail)
-            return answer and outcome_of_reply(answer[1], answer[0], node, history, schedule)
+            return answer and outcome_of_reply(answer[1], answer[0], target, history, schedule)
         case Trace(phase="dot"):
-            return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, "the worker died waiting for the final reply"))
+            return Done(_unknown(target, "the worker died waiting for the final reply"))
         case Trace(complete=True):
             return None
         case _:
             text = "the worker died, and its journal was lost with Redis' data"
-            return Done(MailRecord(node, Phase.DOT, Status.UNKNOWN, text))
+            return Done(_unknown(target, text))
+
+
+def _unknown(target: Target, text: str) -> MailRecord:
+    return MailRecord(target.node, Phase.DOT, Status.UNKNOWN, text, site=target.site, host=target.host)
 
 
 def failed(node: str, phase: str, error: str) -> Permanent:
@@ -143,24 +162,24 @@ def failed(node: str, phase: str, error: str) -> Permanent:
     return Permanent(error, MailRecord(node, phase, Status.FAILED, error, scope=Scope.MESSAGE))
 
 
-def _outcome(verdict: Verdict, phase: Phase, node: str, history: History, schedule: Schedule) -> Outcome:
+def _outcome(verdict: Verdict, phase: Phase, target: Target, history: History, schedule: Schedule) -> Outcome:
     match verdict:
         case Sent(reply=reply):
-            return Done(_record(node, phase, Status.SENT, reply))
+            return Done(_record(target, phase, Status.SENT, reply))
         case Unknown(reply=reply):
-            return Done(_record(node, phase, Status.UNKNOWN, reply, f"no SMTP reply to the final dot: {reply.text}"))
+            return Done(_record(target, phase, Status.UNKNOWN, reply, f"no SMTP reply to the final dot: {reply.text}"))
         case Bounced(scope=scope, reply=reply):
-            return Done(_record(node, phase, Status.BOUNCED, reply, scope=scope))
+            return Done(_record(target, phase, Status.BOUNCED, reply, scope=scope))
         case Refused(scope=scope, reply=reply):
-            return Transient(f"{phase}: {reply}", _record(node, phase, Status.FAILED, reply, scope=scope))
+            return Transient(f"{phase}: {reply}", _record(target, phase, Status.FAILED, reply, scope=scope))
         case Deferred(scope=scope, reply=reply):
-            outcome = _deferred(scope, phase, node, reply, str(reply), history, schedule)
+            outcome = _deferred(scope, phase, target, reply, str(reply), history, schedule)
             # A dialogue was held: greylisting puts off every first try, and its pace is then all there is to measure.
             return replace(outcome, worked=True) if isinstance(outcome, Snooze) else outcome
 
 
 def _deferred(
-    scope: Scope, phase: Phase, node: str, reply: Reply | None, text: str, history: History, schedule: Schedule
+    scope: Scope, phase: Phase, target: Target, reply: Reply | None, text: str, history: History, schedule: Schedule
 ) -> Outcome:
     wait = next_wait_seconds(
         history.deferrals,
@@ -170,22 +189,23 @@ def _deferred(
         jitter=history.jitter,
     )
     if wait is None:
-        return Done(
-            _record(node, phase, Status.BOUNCED, reply, f"given up after {history.deferrals} deferrals: {text}", scope)
-        )
-    record = _record(node, phase, Status.DEFERRED, reply, text, scope)
+        text = f"given up after {history.deferrals} deferrals: {text}"
+        return Done(_record(target, phase, Status.BOUNCED, reply, text, scope))
+    record = _record(target, phase, Status.DEFERRED, reply, text, scope)
     return Snooze(wait, f"deferred at {phase}: {text}", record, to_retry_queue=True, kind="deferred")
 
 
 def _record(
-    node: str, phase: Phase, status: Status, reply: Reply | None, text: str = "", scope: Scope | None = None
+    target: Target, phase: Phase, status: Status, reply: Reply | None, text: str = "", scope: Scope | None = None
 ) -> MailRecord:
     return MailRecord(
-        node=node,
+        node=target.node,
         phase=phase,
         status=status,
         text=text or str(reply or ""),
         code=reply.code if reply is not None and reply.code >= 0 else None,
         enhanced=reply.enhanced if reply is not None else "",
         scope=scope or "",
+        site=target.site,
+        host=target.host,
     )

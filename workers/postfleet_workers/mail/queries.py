@@ -35,12 +35,12 @@ WHERE e.job_id = s.job_id
 
 ADD_ATTEMPTS = text("""
 INSERT INTO email_attempts (email_id, publication, worker, node, phase, outcome, code, enhanced, scope, reply, fenced,
-                            started_at, finished_at)
+                            site, host, rule, started_at, finished_at)
 SELECT e.id, a.publication, a.worker, a.node, a.phase, a.outcome, a.code, a.enhanced, a.scope, a.reply, a.fenced,
-       a.started_at, postfleet_now()
+       a.site, a.host, a.rule, a.started_at, postfleet_now()
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(
     job_id bigint, publication integer, worker text, node text, phase text, outcome text, code smallint, enhanced text,
-    scope text, reply text, fenced boolean, started_at timestamptz)
+    scope text, reply text, fenced boolean, site text, host text, rule text, started_at timestamptz)
 JOIN emails e ON e.job_id = a.job_id
 """)
 

@@ -76,6 +76,9 @@ def _attempt(settled: Settled, record: MailRecord) -> dict[str, Any]:
         "enhanced": record.enhanced or None,
         "scope": record.scope or None,
         "reply": record.text,
+        "site": record.site or None,
+        "host": record.host or None,
+        "rule": record.rule or None,
         "fenced": not settled.accepted,
         "started_at": settled.started_at.isoformat() if settled.started_at else None,
     }
