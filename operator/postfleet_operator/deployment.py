@@ -43,6 +43,7 @@ class RenderSettings:
         connections_secret: Secret with POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL.
         database_secret: where POSTFLEET_DATABASE_URL is, if not there.
         redis_secret: where POSTFLEET_REDIS_URL is, if not there.
+        key_secret: where POSTFLEET_SECRET_KEY is; a worker starts without it, too.
         settings_config_map: ConfigMap with further settings of every worker; empty for none.
         pull_secrets: Secrets that the images are pulled with.
     """
@@ -51,6 +52,7 @@ class RenderSettings:
     connections_secret: str = "postfleet-connections"  # noqa: S105 - the name of a Secret
     database_secret: SecretKey | None = None
     redis_secret: SecretKey | None = None
+    key_secret: SecretKey | None = None
     settings_config_map: str = ""
     pull_secrets: tuple[str, ...] = ()
 
@@ -175,7 +177,7 @@ def _container(workers: WorkerSet, settings: RenderSettings) -> dict[str, Any]:
             f"--processes={worker.processes}",
             f"--shutdown-timeout={worker.shutdown_timeout_seconds}",
         ],
-        "env": [*_own_env(workers), *_urls(workers, settings), *(_env(variable) for variable in worker.env)],
+        "env": [*_own_env(workers), *_secrets(workers, settings), *(_env(variable) for variable in worker.env)],
         "envFrom": [*_common(settings), *(_env_from(source) for source in worker.env_from)],
         "ports": [{"name": "health", "containerPort": HEALTH_PORT}],
         "resources": {key: value for key, value in worker.resources.model_dump().items() if value},
@@ -204,12 +206,17 @@ def _own_env(workers: WorkerSet) -> list[dict[str, Any]]:
     ]
 
 
-def _urls(workers: WorkerSet, settings: RenderSettings) -> list[dict[str, Any]]:
-    """The URLs that have a Secret of their own, unless the pool itself says where they are."""
+def _secrets(workers: WorkerSet, settings: RenderSettings) -> list[dict[str, Any]]:
+    """What has a Secret of its own, unless the pool itself says where it is."""
     given = {variable.name for variable in workers.spec.worker.env}
+    references: dict[str, dict[str, Any]] = {
+        name: {"name": place.name, "key": place.key} for name, place in settings.urls.items()
+    }
+    if key := settings.key_secret:
+        references["POSTFLEET_SECRET_KEY"] = {"name": key.name, "key": key.key, "optional": True}
     return [
-        {"name": name, "valueFrom": {"secretKeyRef": {"name": place.name, "key": place.key}}}
-        for name, place in settings.urls.items()
+        {"name": name, "valueFrom": {"secretKeyRef": reference}}
+        for name, reference in references.items()
         if name not in given
     ]
 

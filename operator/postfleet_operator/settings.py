@@ -51,6 +51,11 @@ class Settings(DatabaseSettings):
         pattern=PLACE,
         description="Another Secret in a pool's namespace with the workers' Redis URL, as secret/key.",
     )
+    key_secret: str = Field(
+        "",
+        pattern=PLACE,
+        description="Secret in a pool's namespace with POSTFLEET_SECRET_KEY for workers, as secret/key.",
+    )
     settings_config_map: str = Field(
         "", description="ConfigMap in a pool's namespace with further POSTFLEET_ variables of every worker."
     )
@@ -98,6 +103,7 @@ class Settings(DatabaseSettings):
             connections_secret=self.connections_secret,
             database_secret=_secret_key(self.database_secret),
             redis_secret=_secret_key(self.redis_secret),
+            key_secret=_secret_key(self.key_secret),
             settings_config_map=self.settings_config_map,
             pull_secrets=_listed(self.worker_pull_secrets),
         )

@@ -44,7 +44,10 @@ NUMBERS: Mapping[str, Bounds] = {
     ),
     "POSTFLEET_RESERVED_FRACTION": Bounds(most=0.5, above=False),
     "POSTFLEET_START_WAIT_SECONDS": Bounds(above=False),
-    "POSTFLEET_HEALTH_PORT": Bounds(most=65_535, above=False, whole=True),
+    **dict.fromkeys(
+        ("POSTFLEET_HEALTH_PORT", "POSTFLEET_WEB_PORT", "POSTFLEET_INBOUND_PORT"),
+        Bounds(most=65_535, above=False, whole=True),
+    ),
 }
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "POSTFLEET_LOG_FORMAT": ("auto", "json", "console"),
@@ -61,6 +64,11 @@ TEXTS = frozenset(
         "POSTFLEET_JOB_MODULES",
         "POSTFLEET_QUEUE_WEIGHTS",
         "POSTFLEET_HEALTH_HOST",
+        "POSTFLEET_SECRET_KEY",
+        "POSTFLEET_PUBLIC_URL",
+        "POSTFLEET_WEB_HOST",
+        "POSTFLEET_INBOUND_HOST",
+        "POSTFLEET_DNS_SERVERS",
     }
 )
 KNOWN = NUMBERS.keys() | CHOICES.keys() | TEXTS

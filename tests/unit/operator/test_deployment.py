@@ -86,6 +86,22 @@ def test_each_url_may_have_a_secret_of_its_own() -> None:
     assert env(both, worker={"env": [own]}) == ([from_pg, own], [])
 
 
+def test_the_secret_key_comes_from_its_secret_and_workers_start_without_it() -> None:
+    settings = replace(SETTINGS, key_secret=SecretKey("postfleet-key", "key"))
+    reference = {"name": "postfleet-key", "key": "key", "optional": True}
+    own = {"name": "POSTFLEET_SECRET_KEY", "valueFrom": {"secretKeyRef": {"name": "o", "key": "k", "optional": False}}}
+
+    def keys(rendered: dict[str, Any]) -> list[Any]:
+        [only] = rendered["spec"]["template"]["spec"]["containers"]
+        return [variable for variable in only["env"] if variable["name"] == "POSTFLEET_SECRET_KEY"]
+
+    assert keys(render(workers(), SETTINGS)) == []
+    assert keys(render(workers(), settings)) == [
+        {"name": "POSTFLEET_SECRET_KEY", "valueFrom": {"secretKeyRef": reference}}
+    ]
+    assert keys(render(workers(worker={"env": [own]}), settings)) == [own]
+
+
 def test_settings_of_every_worker_come_before_what_a_pool_adds() -> None:
     settings = replace(SETTINGS, settings_config_map="settings")
     worker = {"envFrom": [{"configMapRef": {"name": "own"}}]}

@@ -20,9 +20,10 @@ def test_by_default_one_secret_has_both_urls() -> None:
 
 
 def test_each_url_of_the_workers_may_be_in_a_secret_of_its_own() -> None:
-    given = settings(database_secret="pg.app/uri", redis_secret="cache/REDIS_URL").render
+    given = settings(database_secret="pg.app/uri", redis_secret="cache/REDIS_URL", key_secret="k/key").render
     assert given.database_secret == SecretKey("pg.app", "uri")
     assert given.redis_secret == SecretKey("cache", "REDIS_URL")
+    assert given.key_secret == SecretKey("k", "key")
 
 
 @pytest.mark.parametrize("text", ["pg", "/uri", "pg/", "a/b/c", "Pg/uri"])
