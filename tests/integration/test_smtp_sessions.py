@@ -49,10 +49,10 @@ class Pool:
     def open(self, node: str = "n1", maximum: int = 100) -> int:
         """How many leases are held now."""
         free = 0
-        while self.leases.acquire(node, maximum, f"probe-{free}"):
+        while self.leases.acquire([(node, maximum)], f"probe-{free}"):
             free += 1
         for number in range(free):
-            self.leases.release(node, f"probe-{number}")
+            self.leases.release([node], f"probe-{number}")
         return maximum - free
 
 
@@ -239,7 +239,7 @@ def test_while_nothing_new_is_leased_an_ended_session_is_replaced_under_its_leas
     pool.clock.advance(20)
     pool.sessions.keep()
     pool.clock.advance(10)
-    assert not pool.leases.acquire("n1", 1, "another")
+    assert not pool.leases.acquire([("n1", 1)], "another")
     pool.sessions.give_back(held)
 
 
@@ -280,7 +280,7 @@ class Renewed(MemorySessions):
         super().__init__(epoch, lease_seconds)
         self.renewals: Counter[str] = Counter()
 
-    def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def renew(self, sessions: Sequence[tuple[Sequence[str], str]]) -> list[tuple[Sequence[str], str]]:
         lapsed = super().renew(sessions)
         self.renewals.update(session_id for _, session_id in sessions)
         return lapsed
@@ -347,7 +347,7 @@ def test_an_unexpected_error_does_not_end_the_renewals(tmp_path: Path, lab: Lab)
     class Failing(Renewed):
         failures = 0
 
-        def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+        def renew(self, sessions: Sequence[tuple[Sequence[str], str]]) -> list[tuple[Sequence[str], str]]:
             if self.failures < 2:
                 self.failures += 1
                 raise RuntimeError("not foreseen")

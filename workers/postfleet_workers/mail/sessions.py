@@ -138,7 +138,7 @@ class Sessions:
         lost: set[str] = set()
         registering: bool | None = None  # unknown while Redis is away
         try:
-            lost = {session_id for _, session_id in self._leases.renew(leased)}
+            lost = {session_id for _, session_id in self._leases.renew([((node,), held) for node, held in leased])}
             registering = self._leases.registering()
         except PipeUnavailable as error:
             log.warning("session_leases_not_renewed", error=str(error))
@@ -201,7 +201,7 @@ class Sessions:
             if spare := self._spare.get(node.name):
                 return spare.pop()
         session_id = uuid.uuid4().hex
-        if not self._leases.acquire(node.name, node.max_connections, session_id):
+        if not self._leases.acquire([(node.name, node.max_connections)], session_id):
             return None
         with self._changed:
             self._leased[session_id] = node.name
@@ -245,7 +245,7 @@ class Sessions:
                 self._leased.pop(session_id, None)
         try:
             for node, session_id in leases:
-                self._leases.release(node, session_id)
+                self._leases.release((node,), session_id)
         except PipeUnavailable as error:
             log.warning("session_leases_not_released", error=str(error))  # they lapse by themselves
         with self._changed:

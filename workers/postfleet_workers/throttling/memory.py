@@ -8,6 +8,7 @@ from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.throttling.gcra import SECOND_US, bucket, reckon
 from postfleet_workers.throttling.limiter import Admission, judge, refuse
 from postfleet_workers.throttling.limits import Limit
+from postfleet_workers.throttling.sessions import Place
 
 
 class MemoryLimiter:
@@ -67,15 +68,18 @@ class MemorySessions:
         self.lease_seconds = lease_seconds
         self._epoch = epoch
 
-    def acquire(self, node: str, maximum: int, session_id: str) -> bool:
+    def acquire(self, places: Sequence[Place], session_id: str) -> bool:
         """See `SessionLeases`."""
         with self._epoch.lock:
-            now, leases = self._epoch.clock(), self._leases(node)
-            for lapsed in [session for session, until in leases.items() if until <= now]:
-                del leases[lapsed]
-            if session_id not in leases and (self._registering(now) or len(leases) >= maximum):
+            now = self._epoch.clock()
+            for leases in (self._leases(place) for place, _ in places):
+                for lapsed in [session for session, until in leases.items() if until <= now]:
+                    del leases[lapsed]
+            new = [(place, most) for place, most in places if session_id not in self._leases(place)]
+            if new and (self._registering(now) or any(len(self._leases(place)) >= most for place, most in new)):
                 return False
-            leases[session_id] = now + self.lease_seconds
+            for place, _ in places:
+                self._leases(place)[session_id] = now + self.lease_seconds
             return True
 
     def registering(self) -> bool:
@@ -83,26 +87,27 @@ class MemorySessions:
         with self._epoch.lock:
             return self._registering(self._epoch.clock())
 
-    def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def renew(self, sessions: Sequence[tuple[Sequence[str], str]]) -> list[tuple[Sequence[str], str]]:
         """See `SessionLeases`."""
         with self._epoch.lock:
             now, lapsed = self._epoch.clock(), []
             registering = self._registering(now)
-            for node, session_id in sessions:
-                leases = self._leases(node)
-                if registering or session_id in leases:
-                    leases[session_id] = now + self.lease_seconds
+            for places, session_id in sessions:
+                if registering or all(session_id in self._leases(place) for place in places):
+                    for place in places:
+                        self._leases(place)[session_id] = now + self.lease_seconds
                 else:
-                    lapsed.append((node, session_id))
+                    lapsed.append((places, session_id))
             return lapsed
 
-    def release(self, node: str, session_id: str) -> None:
+    def release(self, places: Sequence[str], session_id: str) -> None:
         """See `SessionLeases`."""
         with self._epoch.lock:
-            self._leases(node).pop(session_id, None)
+            for place in places:
+                self._leases(place).pop(session_id, None)
 
-    def _leases(self, node: str) -> dict[str, float]:
-        leases: dict[str, float] = self._epoch.room("sessions").setdefault(node, {})
+    def _leases(self, place: str) -> dict[str, float]:
+        leases: dict[str, float] = self._epoch.room("sessions").setdefault(place, {})
         return leases
 
     def _registering(self, now: float) -> bool:

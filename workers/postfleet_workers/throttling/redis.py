@@ -15,6 +15,7 @@ from postfleet_workers.pipe import pipe_errors
 from postfleet_workers.throttling.gcra import SECOND_US, bucket, reckoned_window_us
 from postfleet_workers.throttling.limiter import NO_EPOCH, Admission, judge, refuse
 from postfleet_workers.throttling.limits import Limit
+from postfleet_workers.throttling.sessions import Place
 
 Clock = Callable[[], float]
 
@@ -81,40 +82,46 @@ class RedisSessions:
         self._registering = script(client, "throttling/session_registering")
         self._renew = script(client, "throttling/session_renew")
 
-    def acquire(self, node: str, maximum: int, session_id: str) -> bool:
+    def acquire(self, places: Sequence[Place], session_id: str) -> bool:
         """See `SessionLeases`."""
-        args: list[int | str] = [session_id, maximum, self._lease_us, _now(self._clock)]
+        keys = [EPOCH_KEY, SINCE_KEY, *(sessions_key(place) for place, _ in places)]
+        args: list[int | str] = [session_id, self._lease_us, _now(self._clock), *(most for _, most in places)]
         with pipe_errors():
-            return bool(self._acquire(keys=[EPOCH_KEY, SINCE_KEY, sessions_key(node)], args=args))
+            return bool(self._acquire(keys=keys, args=args))
 
     def registering(self) -> bool:
         """See `SessionLeases`."""
         with pipe_errors():
             return bool(self._registering(keys=[EPOCH_KEY, SINCE_KEY], args=[self._lease_us, _now(self._clock)]))
 
-    def renew(self, sessions: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
+    def renew(self, sessions: Sequence[tuple[Sequence[str], str]]) -> list[tuple[Sequence[str], str]]:
         """See `SessionLeases`."""
         if not sessions:
             return []
-        keys = [EPOCH_KEY, SINCE_KEY, *(sessions_key(node) for node, _ in sessions)]
-        args: list[int | str] = [self._lease_us, _now(self._clock), *(session_id for _, session_id in sessions)]
+        keys = [EPOCH_KEY, SINCE_KEY, *(sessions_key(place) for places, _ in sessions for place in places)]
+        args: list[int | str] = [self._lease_us, _now(self._clock)]
+        for places, session_id in sessions:
+            args += [session_id, len(places)]
         with pipe_errors():
             lapsed: list[int] = self._renew(keys=keys, args=args)
         return [sessions[position - 1] for position in lapsed]
 
-    def release(self, node: str, session_id: str) -> None:
+    def release(self, places: Sequence[str], session_id: str) -> None:
         """See `SessionLeases`."""
         with pipe_errors():
-            self._client.zrem(sessions_key(node), session_id)
+            pipe = self._client.pipeline(transaction=True)
+            for place in places:
+                pipe.zrem(sessions_key(place), session_id)
+            pipe.execute()
 
     @property
     def _lease_us(self) -> int:
         return round(self.lease_seconds * SECOND_US)
 
 
-def sessions_key(node: str) -> str:
-    """Where a node's session leases lie."""
-    return f"postfleet:sessions:{node}"
+def sessions_key(place: str) -> str:
+    """Where the session leases of a place lie."""
+    return f"postfleet:sessions:{place}"
 
 
 def _now(clock: Clock | None) -> int | str:

@@ -1,19 +1,27 @@
--- Lease one of a node's sessions.
+-- Lease one session of every place, or of none.
 --
--- KEYS: postfleet:epoch, postfleet:epoch:since, postfleet:sessions:<node>.
---     postfleet:sessions:<node>   zset: session id -> end of its lease, server time in float seconds
--- ARGV: session id, maximum, lease in us, now ('' is the server's clock). Returns 1 if leased.
-local lease, now = tonumber(ARGV[3]), now_us(ARGV[4])
-local sessions = KEYS[3]
+-- KEYS: postfleet:epoch, postfleet:epoch:since, then postfleet:sessions:<place> per place.
+--     postfleet:sessions:<place>   zset: session id -> end of its lease, server time in float seconds;
+--                                  a place is <node> or <node>|<site>
+-- ARGV: session id, lease in us, now ('' is the server's clock), then a maximum per place. Returns 1 if leased.
+local session, lease, now = ARGV[1], tonumber(ARGV[2]), now_us(ARGV[3])
 
-redis.call('ZREMRANGEBYSCORE', sessions, '-inf', string.format('%.6f', now / 1000000))
-if not redis.call('ZSCORE', sessions, ARGV[1]) then
+local new = {}
+for i = 3, #KEYS do
+    redis.call('ZREMRANGEBYSCORE', KEYS[i], '-inf', string.format('%.6f', now / 1000000))
+    if not redis.call('ZSCORE', KEYS[i], session) then new[#new + 1] = i end
+end
+if #new > 0 then
     -- What is open may not be registered yet: holders do so when they renew, within one lease.
     if not live_epoch(KEYS[1]) then return 0 end
     local since = changed_us(KEYS[2])
     if since and now < since + lease then return 0 end
-    if redis.call('ZCARD', sessions) >= tonumber(ARGV[2]) then return 0 end
+    for _, i in ipairs(new) do
+        if redis.call('ZCARD', KEYS[i]) >= tonumber(ARGV[i + 1]) then return 0 end
+    end
 end
-redis.call('ZADD', sessions, string.format('%.6f', (now + lease) / 1000000), ARGV[1])
-redis.call('PEXPIRE', sessions, math.ceil(lease / 500))
+for i = 3, #KEYS do
+    redis.call('ZADD', KEYS[i], string.format('%.6f', (now + lease) / 1000000), session)
+    redis.call('PEXPIRE', KEYS[i], math.ceil(lease / 500))
+end
 return 1
