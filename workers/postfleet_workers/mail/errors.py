@@ -1,7 +1,8 @@
 """Errors of the mail package.
 
 InputError
- └── TemplateInvalid       a template that cannot work: found when it is created
+ ├── TemplateInvalid       a template that cannot work: found when it is created
+ └── KeyInvalid            a private key that cannot sign mail
 PermanentError
  ├── RenderFailed          this contact's data does not go through this template
  └── ComposeRefused        a header value that must not go on the wire (an injected line break, a bad address)
@@ -23,6 +24,10 @@ from postfleet_workers.mail.reply import Phase, Reply
 
 class TemplateInvalid(InputError):  # noqa: N818
     """A template that cannot work. The message names the part, the line and what is wrong."""
+
+
+class KeyInvalid(InputError):  # noqa: N818
+    """A private key that cannot sign mail. The message says what is wrong, as the end of a sentence."""
 
 
 class RenderFailed(PermanentError):  # noqa: N818
@@ -80,3 +85,9 @@ class LoginRefused(SetupFault):
 
 class LoginMissing(SetupFault):
     """Our credentials are not there, or not yet: a kubelet takes up to two minutes to bring them."""
+
+
+class DkimMissing(SetupFault):
+    """The key that signs is not there, not yet, or cannot be used; mail of the node never goes out unsigned."""
+
+    remembered = True  # logged where the key is read, once; no server was asked

@@ -22,7 +22,15 @@ from postfleet_workers.mail.classify import (
     scope_of,
 )
 from postfleet_workers.mail.deferral import next_wait_seconds
-from postfleet_workers.mail.errors import ConnectionLost, LoginMissing, LoginRefused, SetupFault, SmtpFault, TlsFailed
+from postfleet_workers.mail.errors import (
+    ConnectionLost,
+    DkimMissing,
+    LoginMissing,
+    LoginRefused,
+    SetupFault,
+    SmtpFault,
+    TlsFailed,
+)
 from postfleet_workers.mail.reply import Phase, Reply, from_detail
 
 # Mail looks often whether the login has changed; the node is asked seldom, see `refusals`.
@@ -122,6 +130,8 @@ def outcome_of_fault(fault: SmtpFault, target: Target, history: History, schedul
             return Done(_unknown(target, f"no reply to the final dot: {fault}"))
         case LoginMissing():
             return Snooze(LOGIN_SECONDS, str(fault), kind="login_missing")
+        case DkimMissing():
+            return Snooze(LOGIN_SECONDS, str(fault), kind="dkim_missing")
         case LoginRefused():
             return _refused(fault, target, history, "login_refused")
         case TlsFailed():
