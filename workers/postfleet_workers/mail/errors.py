@@ -5,7 +5,8 @@ InputError
  └── KeyInvalid            a private key that cannot sign mail
 PermanentError
  ├── RenderFailed          this contact's data does not go through this template
- └── ComposeRefused        a header value that must not go on the wire (an injected line break, a bad address)
+ ├── ComposeRefused        a header value that must not go on the wire (an injected line break, a bad address)
+ └── TokenInvalid          a link or an address that we did not sign
 TransientError
  └── SmtpFault             no reply to act on; `phase` tells how far it got
       ├── Unreachable          no connection: refused, unresolvable, timed out
@@ -36,6 +37,10 @@ class RenderFailed(PermanentError):  # noqa: N818
 
 class ComposeRefused(PermanentError):  # noqa: N818
     """A header value that must not go on the wire."""
+
+
+class TokenInvalid(PermanentError):  # noqa: N818
+    """A token that we did not sign, or not for this."""
 
 
 class SmtpFault(TransientError):  # noqa: N818
