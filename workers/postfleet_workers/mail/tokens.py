@@ -58,8 +58,8 @@ def key_of(secret: str | None) -> bytes | None:
         return None
     if len(secret) < SHORTEST_SECRET:
         raise InputError(
-            f"POSTFLEET_SECRET_KEY has {len(secret)} characters; give {SHORTEST_SECRET} or more, as `openssl rand -hex 32`"
-            " makes them"
+            f"POSTFLEET_SECRET_KEY has {len(secret)} characters; give {SHORTEST_SECRET} or more, "
+            "as `openssl rand -hex 32` makes them"
         )
     return secret.encode()
 
