@@ -17,6 +17,8 @@ from postfleet_workers.mail.reply import Reply
 from postfleet_workers.mail.resolver import Resolver
 from postfleet_workers.mail.sites import SiteLimits
 
+UNLIMITED = SiteLimits()
+
 
 @dataclass(frozen=True, slots=True)
 class Destination:
@@ -30,7 +32,7 @@ class Destination:
 
     site: str = ""
     hosts: tuple[str, ...] = ()
-    limits: SiteLimits = SiteLimits()
+    limits: SiteLimits = UNLIMITED
 
     @property
     def key(self) -> tuple[str, ...]:
