@@ -1,7 +1,7 @@
-"""Links in mails that lead to `postfleet web`: made here, and read here when someone follows them. Pure.
+"""Links in mails that lead to `postfleet web`. Pure.
 
-`<public_url>/<kind>/<token>`: `u` to unsubscribe, `c` for a click, `o` for an open. A click's token holds where it
-leads to, signed: what is not signed by us redirects nowhere.
+`<public_url>/<kind>/<token>`: `u` to unsubscribe, `c` for a click, `o` (with `.gif`) for an open. A click's token holds
+where it leads to, signed: what is not signed by us redirects nowhere.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import tokens
-from postfleet_workers.mail.tokens import Kind, Token
+from postfleet_workers.mail.tokens import Kind
 
 LONGEST_URL = 2_000  # a link that would be longer stays as it is; no server takes much more
 
@@ -33,19 +33,11 @@ class Links:
 
     def open(self, email_id: int) -> str:
         """The picture whose fetching tells that the email was opened."""
-        return self._link(Kind.OPEN, email_id)
+        return self._link(Kind.OPEN, email_id) + ".gif"
 
     def click(self, email_id: int, url: str) -> str:
         """A link that leads to `url`, and tells that it was followed."""
         return self._link(Kind.CLICK, email_id, url)
-
-    def read(self, kind: Kind, token: str) -> Token:
-        """What a followed link says; `text` is a click's target.
-
-        Raises:
-            TokenInvalid: it is none of ours, or of another kind.
-        """
-        return tokens.read(self.key, kind, token)
 
     def _link(self, kind: Kind, email_id: int, text: str = "") -> str:
         return f"{self.public_url}/{kind}/{tokens.sign(self.key, kind, email_id, text)}"
