@@ -57,7 +57,7 @@ def _close_what_was_opened() -> Iterator[None]:
 
 def mail(number: int = 1, text: str = "hello", to: str = "ann@b.example") -> bytes:
     return Skeleton.prepare("n@acme.example", None, "acme.example").compose(
-        email_id=number, message_id=f"<m{number}@acme.example>", to=address(to), subject="s", text=text, html=None,
+        mark=str(number), message_id=f"<m{number}@acme.example>", to=address(to), subject="s", text=text, html=None,
         date=datetime(2026, 1, 1, tzinfo=UTC),
     )  # fmt: skip
 

@@ -23,7 +23,7 @@ def compose(
     sender: str = "News <news@acme.example>", reply_to: str | None = None, to: str = "ann@b.example", **changes: Any
 ) -> bytes:
     parts: dict[str, Any] = {
-        "email_id": 7, "message_id": "abc", "to": address(to), "subject": "Hello", "text": "Hi Ann",
+        "mark": "7", "message_id": "abc", "to": address(to), "subject": "Hello", "text": "Hi Ann",
         "html": "<p>Hi Ann</p>", "date": NOW,
     }  # fmt: skip
     return Skeleton.prepare(sender, reply_to, "mail.acme.example").compose(**(parts | changes))

@@ -136,7 +136,7 @@ def test_any_message_verifies(headers: list[tuple[str, str, str]], body: bytes) 
 )
 def test_any_composed_mail_verifies(subject: str, name: str, text: str) -> None:
     message = Skeleton.prepare("News <news@acme.example>", "Hélène <h@acme.example>", "mail.acme.example").compose(
-        email_id=7, message_id="abc", to=address("ann@b.example", name), subject=subject, text=text, html=f"<p>{text}",
+        mark="7", message_id="abc", to=address("ann@b.example", name), subject=subject, text=text, html=f"<p>{text}",
         unsubscribe_url="https://acme.example/u/1", date=datetime(2026, 3, 1, tzinfo=UTC),
     )  # fmt: skip
     assert verifies(signed(message, ED25519), ED25519)

@@ -11,12 +11,15 @@ from postfleet_workers.actors import Services
 from postfleet_workers.jobs import Job, JobType, Outcome, Run, Trace
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Delivery, Deps
+from postfleet_workers.mail.links import links_of
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outbox import JOB_TYPE
 from postfleet_workers.mail.outcome import History, Schedule, Target, outcome_of_trace
+from postfleet_workers.mail.press import Supplies
 from postfleet_workers.mail.sessions import Connect, Sessions
 from postfleet_workers.mail.settlement import settle
 from postfleet_workers.mail.smtp import SmtpSession, Timeouts, connect
+from postfleet_workers.mail.tokens import key_of
 from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.redis import RedisSessions
 
@@ -27,13 +30,16 @@ CONNECT_SECONDS = 30.0
 def job_types(services: Services) -> Iterable[JobType]:
     """What this module offers."""
     settings = services.settings
+    credentials = Credentials(settings.credentials_dir)
+    secret = settings.secret_key
+    key = key_of(secret.get_secret_value() if secret else None)
     deps = Deps(
         engine=services.engine,
         limiter=services.limiter,
         sessions=Sessions(
             RedisSessions(services.client, settings.session_lease_seconds),
             connector(settings),
-            Credentials(settings.credentials_dir),
+            credentials,
             monotonic=clock.monotonic,
         ),
         monotonic=clock.monotonic,
@@ -41,6 +47,7 @@ def job_types(services: Services) -> Iterable[JobType]:
         pause=clock.pause,
         schedule=Schedule(settings.deferral_base_seconds, settings.deferral_max_age_seconds),
         place=settings.node,
+        supplies=Supplies(credentials, key, links_of(settings.public_url, key)),
     )
     return [email_send(deps)]
 

@@ -105,7 +105,7 @@ class Skeleton:
     def compose(
         self,
         *,
-        email_id: int,
+        mark: str,
         message_id: str,
         to: Address,
         subject: str,
@@ -117,7 +117,7 @@ class Skeleton:
         """One whole message, CRLF, ending in one; not dot-stuffed.
 
         Args:
-            email_id: goes into `X-Postfleet-Email`.
+            mark: what `X-Postfleet-Email` says: the email's id, signed where there is a key.
             message_id: from the row; the same for every attempt.
             to: the recipient.
             subject: rendered subject.
@@ -135,7 +135,7 @@ class Skeleton:
         unsubscribe = _unsubscribe(unsubscribe_url) if unsubscribe_url else ""
         head = (
             f"Date: {_date(date)}\r\n{self.fixed}To: {to.header}\r\nSubject: {_unstructured(subject)}\r\n"
-            f"Message-ID: {own_id}\r\n{unsubscribe}X-Postfleet-Email: {email_id}\r\nMIME-Version: 1.0\r\n"
+            f"Message-ID: {own_id}\r\n{unsubscribe}X-Postfleet-Email: {mark}\r\nMIME-Version: 1.0\r\n"
         )
         boundary = f"=_{hashlib.blake2b(own_id.encode(), digest_size=15).hexdigest()}"
         plain = _part("text/plain", text, boundary)

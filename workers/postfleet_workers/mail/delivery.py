@@ -20,8 +20,9 @@ from postfleet_workers.mail.directory import Directory
 from postfleet_workers.mail.errors import ConnectionLost, SetupFault, SmtpFault
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outcome import OVER, History, Schedule, Target, failed, outcome_of_fault, outcome_of_reply
-from postfleet_workers.mail.parcels import Mail, Parcel, Press, load
+from postfleet_workers.mail.parcels import Parcel, load
 from postfleet_workers.mail.permits import Permits
+from postfleet_workers.mail.press import Mail, Press, Supplies
 from postfleet_workers.mail.reply import NO_ANSWER, Phase, to_detail
 from postfleet_workers.mail.sessions import Held, Sessions
 from postfleet_workers.mail.smtp import CLOSING, Answer
@@ -55,6 +56,7 @@ class Deps:
         place: whose workers these are, `shared` or a Dedicated node's name.
         session_wait_seconds: how long a bundle waits for a session while all are taken.
         directory: campaigns, nodes and tenants, kept for seconds.
+        supplies: what mails are made with.
     """
 
     engine: Engine
@@ -67,6 +69,7 @@ class Deps:
     place: str = SHARED
     session_wait_seconds: float = SESSION_WAIT_SECONDS
     directory: Directory = field(default_factory=Directory)
+    supplies: Supplies = field(default_factory=Supplies)
 
 
 class Delivery:
@@ -76,7 +79,7 @@ class Delivery:
         self._deps = deps
         self._jobs = jobs
         self._run = run
-        self._press = Press()
+        self._press = Press(deps.supplies)
         self._held: Held | None = None
         self._permits: dict[tuple[Limit, ...], Permits] = {}
         self._broken: dict[str, Outcome] = {}  # node -> what happens to the rest of its mails
@@ -122,10 +125,9 @@ class Delivery:
             return self._broken[name]
         try:
             mail = self._press.make(parcel, node, self._run.now())
+            return self._send(job, parcel, node, mail, remaining)
         except (PermanentError, InputError) as error:
             return failed(name, Phase.CONNECT, str(error))
-        try:
-            return self._send(job, parcel, node, mail, remaining)
         except SmtpFault as fault:
             outcome = outcome_of_fault(fault, Target(name), self._history(parcel), self._deps.schedule)
             if isinstance(fault, ConnectionLost):

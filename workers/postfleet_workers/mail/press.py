@@ -1,0 +1,127 @@
+"""Makes mails of parcels: rendered, composed, signed. What the mails of one bundle share is prepared once.
+
+Nothing here waits for a server; only keys and attachments are read from outside, and kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from postfleet_workers.mail.compose import Skeleton, address
+from postfleet_workers.mail.credentials import Credentials
+from postfleet_workers.mail.dkim import Signer
+from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.node import NodeSpec
+from postfleet_workers.mail.parcels import Parcel
+from postfleet_workers.mail.render import Content
+from postfleet_workers.mail.returnpath import return_path
+from postfleet_workers.mail.tokens import stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """What a process makes its mails with.
+
+    Attributes:
+        credentials: the keys that sign.
+        key: what return paths are signed with; None without POSTFLEET_SECRET_KEY.
+        links: links to `postfleet web`; None without POSTFLEET_PUBLIC_URL, or without a key.
+    """
+
+    credentials: Credentials = field(default_factory=lambda: Credentials(None))
+    key: bytes | None = field(default=None, repr=False)
+    links: Links | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """What goes on the wire."""
+
+    sender: str
+    recipient: str
+    message: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    content: Content
+    skeleton: Skeleton
+
+
+class Press:
+    """Used by one thread, for one bundle."""
+
+    def __init__(self, supplies: Supplies) -> None:
+        self._supplies = supplies
+        self._prepared: dict[tuple[int, str], _Prepared] = {}
+        self._signers: dict[str, Signer | None] = {}
+
+    def make(self, parcel: Parcel, node: NodeSpec, now: datetime) -> Mail:
+        """Render, compose and sign.
+
+        Raises:
+            PermanentError: it cannot be made (RenderFailed, ComposeRefused).
+            TemplateInvalid: a template that should not have been accepted.
+            DkimMissing: it must be signed, and cannot be now.
+        """
+        row, key = parcel.row, self._supplies.key
+        signer = self._signer(node)
+        prepared = self._of(parcel, node)
+        content, skeleton = prepared.content, prepared.skeleton
+        own = row.content or {}
+        message_id = skeleton.message_id(row.message_id)
+        attributes = row.attributes if own.get("vars") is None else own["vars"]
+        rendered = content.render(email=row.recipient, attributes=attributes or {}, message_id=message_id)
+        to = address(row.recipient, own.get("to_name") or "", header="To")
+        message = skeleton.compose(
+            mark=stamp(key, row.id) if key else str(row.id),
+            message_id=message_id,
+            to=to,
+            subject=rendered.subject,
+            text=rendered.text,
+            html=rendered.html,
+            unsubscribe_url=rendered.unsubscribe_url,
+            date=now,
+        )
+        if signer is not None:
+            message = signer.sign(message, int(now.timestamp()))
+        domain = node.return_path_domain
+        sender = return_path(row.id, domain, key) if key and domain else skeleton.sender.mailbox
+        return Mail(sender, to.mailbox, message)
+
+    def _signer(self, node: NodeSpec) -> Signer | None:
+        if node.dkim is None:
+            return None
+        if node.name not in self._signers:
+            self._signers[node.name] = self._supplies.credentials.signer(node.name, node.dkim)
+        return self._signers[node.name]
+
+    def _of(self, parcel: Parcel, node: NodeSpec) -> _Prepared:
+        campaign = parcel.campaign
+        if campaign is None:
+            return _prepare(parcel.row.content or {}, "", node)
+        key = (campaign.id, node.domain)
+        if key not in self._prepared:
+            parts = {
+                "subject": campaign.subject, "text": campaign.text, "html": campaign.html,
+                "unsubscribe_url": campaign.unsubscribe_url, "sender": campaign.sender, "reply_to": campaign.reply_to,
+            }  # fmt: skip
+            self._prepared[key] = _prepare(parts, campaign.name, node)
+        return self._prepared[key]
+
+
+def _prepare(parts: Mapping[str, Any], campaign_name: str, node: NodeSpec) -> _Prepared:
+    sender = parts.get("sender") or f"postmaster@{node.domain}"
+    skeleton = Skeleton.prepare(sender, parts.get("reply_to"), node.domain)
+    content = Content.prepare(
+        subject=parts.get("subject") or "",
+        text=parts.get("text") or "",
+        html=parts.get("html"),
+        unsubscribe_url=parts.get("unsubscribe_url"),
+        campaign_name=campaign_name,
+        sender_domain=skeleton.sender.domain,
+    )
+    return _Prepared(content, skeleton)
