@@ -20,7 +20,7 @@ DEFERRED = "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred"
 class Answer:
     """As much of a `MailRecord` as matters here."""
 
-    rule: str = "yahoo-tss04"
+    rule: str = "yahoo.complaints"
     site: str = "yahoo"
     node: str = "n1"
     text: str = DEFERRED
@@ -60,7 +60,7 @@ def in_force(engine: Engine) -> list[tuple[object, ...]]:
 
 def test_a_rule_acts_when_its_threshold_is_reached(engine: Engine, email: int) -> None:
     assert settle(engine, email, Answer()) == []
-    assert settle(engine, email, Answer()) == [("n1", "yahoo", "suspend", None, "yahoo-tss04", 120)]
+    assert settle(engine, email, Answer()) == [("n1", "yahoo", "suspend", None, "yahoo.complaints", 120)]
 
 
 def test_two_replies_of_one_bundle_count_twice(engine: Engine, email: int) -> None:
@@ -74,36 +74,36 @@ def test_replies_before_the_window_do_not_count(engine: Engine, email: int) -> N
 
 
 def test_nodes_and_sites_are_counted_apart(engine: Engine, email: int) -> None:
-    general = Answer("too-many-connections", "mx:mx.acme.example")
+    general = Answer("rate.connections", "mx:mx.acme.example")
     others = [replace(general, node="n2"), replace(general, site="mx:mx.other.example"), general]
     assert settle(engine, email, *others) == []
     assert settle(engine, email, general, general) == [
-        ("n1", "mx:mx.acme.example", "connections", 1, "too-many-connections", 30)
+        ("n1", "mx:mx.acme.example", "connections", 1, "rate.connections", 30)
     ]
 
 
 def test_several_actions_begin_together(engine: Engine, email: int) -> None:
-    assert settle(engine, email, Answer("ip-reputation", "outlook")) == [
-        ("n1", "outlook", "connections", 1, "ip-reputation", 90),
-        ("n1", "outlook", "per_minute", 1, "ip-reputation", 90),
+    assert settle(engine, email, Answer("outlook.rate", "outlook")) == [
+        ("n1", "outlook", "connections", 1, "outlook.rate", 90),
+        ("n1", "outlook", "per_minute", 1, "outlook.rate", 90),
     ]
 
 
 def test_the_stricter_value_and_the_later_end_hold(engine: Engine, email: int) -> None:
-    settle(engine, email, Answer("ip-reputation", "gmail"))
-    unusual = Answer("gmail-unusual-rate", "gmail")
+    settle(engine, email, Answer("outlook.rate", "gmail"))
+    unusual = Answer("gmail.rate", "gmail")
     after = settle(engine, email, unusual, unusual)
-    assert ("n1", "gmail", "per_minute", 1, "gmail-unusual-rate", 90) in after
-    both = [replace(unusual, node="n2"), replace(unusual, node="n2"), Answer("ip-reputation", "gmail", "n2")]
+    assert ("n1", "gmail", "per_minute", 1, "gmail.rate", 90) in after
+    both = [replace(unusual, node="n2"), replace(unusual, node="n2"), Answer("outlook.rate", "gmail", "n2")]
     after = settle(engine, email, *both)
-    assert ("n2", "gmail", "per_minute", 1, "ip-reputation", 90) in after
+    assert ("n2", "gmail", "per_minute", 1, "outlook.rate", 90) in after
 
 
 def test_what_is_over_does_not_bind_what_begins_anew(engine: Engine, email: int) -> None:
-    settle(engine, email, Answer("ip-reputation", "gmail"))
+    settle(engine, email, Answer("outlook.rate", "gmail"))
     change(engine, "UPDATE slowdowns SET until = postfleet_now() - interval '1 minute'")
-    unusual = Answer("gmail-unusual-rate", "gmail")
-    assert settle(engine, email, unusual, unusual) == [("n1", "gmail", "per_minute", 10, "gmail-unusual-rate", 30)]
+    unusual = Answer("gmail.rate", "gmail")
+    assert settle(engine, email, unusual, unusual) == [("n1", "gmail", "per_minute", 10, "gmail.rate", 30)]
 
 
 def test_a_beginning_is_logged_once(engine: Engine, email: int) -> None:
@@ -112,7 +112,12 @@ def test_a_beginning_is_logged_once(engine: Engine, email: int) -> None:
             settle(engine, email, Answer())
     (begun,) = logs
     assert begun["event"] == "node_slowed_down"
-    assert (begun["node"], begun["site"], begun["rule"], begun["reply"]) == ("n1", "yahoo", "yahoo-tss04", DEFERRED)
+    assert (begun["node"], begun["site"], begun["rule"], begun["reply"]) == (
+        "n1",
+        "yahoo",
+        "yahoo.complaints",
+        DEFERRED,
+    )
 
 
 def test_ordinary_mail_costs_no_query(engine: Engine) -> None:

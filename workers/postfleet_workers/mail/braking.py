@@ -1,6 +1,6 @@
 """Slows nodes down where a site's replies ask for it, in the transaction that writes the replies down.
 
-The rules are `slowdown`'s. What has begun stands in `slowdowns`, where the relay and the workers read it; a row whose
+The brakes are `slowdown`'s. What has begun stands in `slowdowns`, where the relay and the workers read it; a row whose
 time is over means nothing. While an action holds, the stricter value and the later end win. Two transactions that end
 at the same moment do not see each other's replies: a threshold may then be noticed one reply late.
 """
@@ -59,7 +59,7 @@ class Answer(Protocol):
 
     @property
     def rule(self) -> str:
-        """The rule that the reply met; '' for none."""
+        """The classifier's rule that the reply fell under; '' for none."""
 
     @property
     def text(self) -> str:
@@ -69,7 +69,7 @@ class Answer(Protocol):
 def act(connection: Connection, answers: Iterable[Answer]) -> None:
     """Begin what these answers make due; their attempts are written already, in this transaction.
 
-    Asks PostgreSQL nothing unless an answer met a rule that slows down, at a site that is known.
+    Asks PostgreSQL nothing unless an answer fell under a rule that has a brake, at a site that is known.
     """
     met = {(a.node, a.site, a.rule): a.text for a in answers if a.site and slowdown.find(a.rule) is not None}
     if not met:
@@ -79,7 +79,8 @@ def act(connection: Connection, answers: Iterable[Answer]) -> None:
         for node, site, rule, count in _counts(connection, met)
         for action in slowdown.due(rule, count)
     ]
-    begun.sort(key=lambda each: each[-1].value or 0, reverse=True)  # of two at a time, the stricter comes last
+    # Of two of a kind at a time the last one counts: the stricter, and of equals the longer.
+    begun.sort(key=lambda each: (-(each[-1].value or 0), each[-1].duration_seconds))
     due = {
         (node, site, action.kind): {
             "node": node, "site": site, "action": action.kind, "value": action.value, "rule": rule,
@@ -99,8 +100,8 @@ def act(connection: Connection, answers: Iterable[Answer]) -> None:
 
 def _counts(connection: Connection, met: Iterable[tuple[str, str, str]]) -> Iterable[tuple[str, str, str, int]]:
     rows = [
-        {"node": node, "site": site, "rule": name, "window_seconds": rule.window_seconds, "threshold": rule.threshold}
-        for node, site, name in met
-        if (rule := slowdown.find(name)) is not None
+        {"node": node, "site": site, "rule": rule, "window_seconds": brake.window_seconds, "threshold": brake.threshold}
+        for node, site, rule in met
+        if (brake := slowdown.find(rule)) is not None
     ]
     return [(r[0], r[1], r[2], r[3]) for r in connection.execute(COUNT, {"rows": json.dumps(rows)})]
