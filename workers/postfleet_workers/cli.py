@@ -44,6 +44,7 @@ COMMANDS: dict[str, Lazy] = {
     "relay": Lazy(
         "postfleet_workers.commands.processes:relay", "Run the relay: publish due jobs, rescue orphaned ones."
     ),
+    "web": Lazy("postfleet_workers.commands.web:web", "Serve what mails link to: unsubscribing, clicks, opens."),
     "send": Lazy("postfleet_workers.commands.emails:send", "Enqueue one email."),
     "contacts": Lazy("postfleet_workers.commands.contacts:contacts", "Import contacts from CSV files."),
     "campaigns": Lazy("postfleet_workers.commands.campaigns:campaigns", "Create, start, pause and watch campaigns."),

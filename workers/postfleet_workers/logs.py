@@ -46,5 +46,5 @@ def configure(log_format: str, level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for chatty in ("dramatiq", "alembic"):
+    for chatty in ("dramatiq", "alembic", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -1,0 +1,31 @@
+"""`postfleet web`."""
+
+from __future__ import annotations
+
+import click
+
+from postfleet_workers import logs
+from postfleet_workers.commands.root import Root, pass_root
+from postfleet_workers.errors import InputError
+
+
+@click.command()
+@pass_root
+def web(root: Root) -> int:
+    """Serve what mails link to: unsubscribing, clicks and opens. Runs until SIGTERM.
+
+    Listens at POSTFLEET_WEB_HOST and POSTFLEET_WEB_PORT, in plain HTTP, for a proxy with TLS that answers at
+    POSTFLEET_PUBLIC_URL. Start as many as you like. Needs PostgreSQL and POSTFLEET_SECRET_KEY, the one that workers
+    have; Redis it does not need.
+    """
+    from postfleet_workers.mail.tokens import key_of
+    from postfleet_workers.web.server import serve
+
+    settings = root.settings
+    secret = settings.secret_key
+    key = key_of(secret.get_secret_value() if secret else None)
+    if key is None:
+        raise InputError("POSTFLEET_SECRET_KEY is not set; give the one that workers sign links with")
+    logs.configure(settings.log_format, settings.log_level)
+    serve(settings, key)
+    return 0

@@ -1,0 +1,93 @@
+"""The server around the site: a socket, uvicorn, and an end that writes down what is known.
+
+It needs no PostgreSQL to start, nor to be ready: readers are sent on whatever happens.
+"""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+
+import structlog
+import uvicorn
+from prometheus_client import CollectorRegistry
+
+from postfleet_workers.errors import InputError
+from postfleet_workers.health import Health
+from postfleet_workers.metrics.web import WebMetrics
+from postfleet_workers.settings import Settings
+from postfleet_workers.store.session import engine_for
+from postfleet_workers.web.recorder import Recorder
+from postfleet_workers.web.site import Site
+from postfleet_workers.web.unsubscribing import CONNECTIONS, Unsubscribing
+
+log = structlog.get_logger(__name__)
+
+MOST_CONNECTIONS = 1000  # more are told 503
+MOST_HEAD_BYTES = 16 * 1024  # a signed address of a link is the longest of it
+IDLE_SECONDS = 10
+# Of the shutdown: answers that were begun, then what readers did.
+ANSWER_SECONDS = 10
+FLUSH_SECONDS = 15.0
+
+
+def serve(settings: Settings, key: bytes) -> None:
+    """Answer until SIGTERM or SIGINT; then finish what was begun and write what was noted.
+
+    Raises:
+        InputError: the address cannot be listened on, or the database's URL cannot be read.
+    """
+    registry = CollectorRegistry()
+    metrics = WebMetrics(registry)
+    engine = engine_for(settings.database_url, connections=CONNECTIONS + 1, application_name="postfleet-web")
+    listening = _listen(settings.web_host, settings.web_port)
+    recorder = Recorder(engine, metrics)
+    unsubscribing = Unsubscribing(engine, key, metrics)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            Site(key, recorder, unsubscribing, metrics).application,
+            loop="asyncio",
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,  # it would name tokens
+            server_header=False,
+            proxy_headers=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=IDLE_SECONDS,
+            timeout_graceful_shutdown=ANSWER_SECONDS,
+            h11_max_incomplete_event_size=MOST_HEAD_BYTES,
+        )
+    )
+    health = Health(
+        settings.health_host,
+        settings.health_port,
+        live=lambda: None if recorder.alive() else "the thread that writes events has ended",
+        ready=lambda: None if server.started else "not listening yet",
+        registry=registry,
+    )
+    # uvicorn has handlers of its own while it serves, and afterwards gives the signal to these.
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    recorder.start()
+    health.start()
+    log.info("health", port=health.port)
+    log.info("web", port=listening.getsockname()[1])
+    server.run(sockets=[listening])
+    unsubscribing.close()
+    recorder.close(FLUSH_SECONDS)
+    health.stop()
+    engine.dispose()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise InputError(
+            f"POSTFLEET_WEB_HOST={host} POSTFLEET_WEB_PORT={port}: cannot be listened on: {error.strerror or error}"
+        ) from None
