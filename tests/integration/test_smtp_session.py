@@ -15,9 +15,10 @@ import pytest
 import trustme
 
 from postfleet_workers.mail import smtp
-from postfleet_workers.mail.compose import Skeleton, address
+from postfleet_workers.mail.compose import Skeleton
 from postfleet_workers.mail.credentials import Login
 from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, TlsFailed, Unreachable
+from postfleet_workers.mail.headers import address
 from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.reply import Phase
 from postfleet_workers.mail.smtp import SmtpSession, Timeouts

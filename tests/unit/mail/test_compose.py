@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime, timedelta, timezone
 from email import message_from_bytes, policy
-from email.header import decode_header, make_header
 from email.message import EmailMessage
-from email.utils import parseaddr
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.compose import Skeleton, address
+from postfleet_workers.mail.compose import Skeleton, Stream, enclose
 from postfleet_workers.mail.errors import ComposeRefused
+from postfleet_workers.mail.headers import address
 
 NOW = datetime(2026, 3, 1, 12, 0, 5, tzinfo=timezone(timedelta(hours=2)))
+
+
+PARTS: dict[str, Any] = {
+    "mark": "7", "message_id": "abc", "to": address("ann@b.example"), "subject": "Hello", "text": "Hi Ann",
+    "html": "<p>Hi Ann</p>", "date": NOW,
+}  # fmt: skip
 
 
 def compose(
     sender: str = "News <news@acme.example>", reply_to: str | None = None, to: str = "ann@b.example", **changes: Any
 ) -> bytes:
-    parts: dict[str, Any] = {
-        "mark": "7", "message_id": "abc", "to": address(to), "subject": "Hello", "text": "Hi Ann",
-        "html": "<p>Hi Ann</p>", "date": NOW,
-    }  # fmt: skip
-    return Skeleton.prepare(sender, reply_to, "mail.acme.example").compose(**(parts | changes))
+    return Skeleton.prepare(sender, reply_to, "mail.acme.example").compose(**(PARTS | {"to": address(to)} | changes))
 
 
 def parsed(raw: bytes) -> EmailMessage:
@@ -41,13 +43,6 @@ def part(message: EmailMessage, kind: str) -> str:
     body = message.get_body((kind,))
     assert body is not None
     return str(body.get_content()).replace("\r\n", "\n")
-
-
-def decoded_name(raw: bytes, header: str) -> str:
-    """The name by RFC 2047; CPython 3.11's `policy.default` puts a space between adjacent encoded words of one."""
-    value = message_from_bytes(raw, policy=policy.compat32)[header]
-    name, _ = parseaddr(value.replace("\r\n", ""))
-    return str(make_header(decode_header(name)))
 
 
 def assert_on_the_wire(raw: bytes) -> None:
@@ -78,6 +73,94 @@ def test_a_mail_has_both_parts_and_every_header() -> None:
     }
 
 
+def structure(message: EmailMessage) -> Any:
+    """The tree of content types."""
+    if not message.is_multipart():
+        return message.get_content_type()
+    return message.get_content_type(), [structure(inner) for inner in message.iter_parts()]  # type: ignore[arg-type]
+
+
+LOGO = enclose("logo.png", "image/png", b"\x89PNG" * 100, content_id="1f@acme.example")
+TERMS = enclose("terms.pdf", "application/pdf", b"%PDF")
+BOTH = ("multipart/alternative", ["text/plain", "text/html"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "tree"),
+    [
+        pytest.param({"html": None}, "text/plain", id="text"),
+        pytest.param({}, BOTH, id="both"),
+        pytest.param({"text": " \n"}, "text/html", id="html"),
+        pytest.param({"files": [TERMS]}, ("multipart/mixed", [BOTH, "application/pdf"]), id="attachment"),
+        pytest.param(
+            {"html": None, "files": [TERMS]},
+            ("multipart/mixed", ["text/plain", "application/pdf"]),
+            id="text-too",
+        ),
+        pytest.param(
+            {"files": [LOGO]},
+            ("multipart/alternative", ["text/plain", ("multipart/related", ["text/html", "image/png"])]),
+            id="image",
+        ),
+        pytest.param(
+            {"files": [TERMS, LOGO, TERMS]},
+            (
+                "multipart/mixed",
+                [
+                    ("multipart/alternative", ["text/plain", ("multipart/related", ["text/html", "image/png"])]),
+                    "application/pdf",
+                    "application/pdf",
+                ],
+            ),
+            id="everything",
+        ),
+        pytest.param(
+            {"html": None, "files": [LOGO]}, ("multipart/mixed", ["text/plain", "image/png"]), id="image-without-html"
+        ),
+    ],
+)
+def test_parts_are_nested_as_mail_programs_expect(changes: dict[str, Any], tree: Any) -> None:
+    raw = compose(**changes)
+    assert_on_the_wire(raw)
+    assert structure(parsed(raw)) == tree
+
+
+def test_a_file_arrives_as_it_was_with_its_name() -> None:
+    body = bytes(range(256)) * 50
+    name = "Angebot für Jörg, Teil 2 (endgültig) – mit allen Preisen und Anlagen für das nächste Jahr.xlsx"
+    raw = compose(files=[enclose(name, "application/octet-stream", body)])
+    assert_on_the_wire(raw)
+    (found,) = parsed(raw).iter_attachments()
+    assert (found.get_filename(), found.get_content_disposition()) == (name, "attachment")
+    assert found.get_content() == body
+
+
+def test_an_image_is_found_by_what_the_html_calls_it() -> None:
+    message = parsed(compose(html='<img src="cid:1f@acme.example">', files=[LOGO]))
+    (image,) = [p for p in message.walk() if p.get_content_type() == "image/png"]
+    assert image["Content-ID"] == "<1f@acme.example>"
+    assert image.get_content_disposition() == "inline"
+
+
+def test_a_campaign_says_which_list_it_is_and_whom_to_report_to() -> None:
+    stream = Stream("acme", "spring", "customers")
+    raw = Skeleton.prepare("News <news@acme.example>", None, "mail.acme.example", stream).compose(**PARTS)
+    message = parsed(raw)
+    assert message["List-ID"] == "<customers.acme.acme.example>"
+    assert message["Feedback-ID"] == "spring:acme:campaign:acme.example"
+    assert message["Precedence"] == "bulk"
+    assert message["Auto-Submitted"] is None
+
+
+def test_a_single_mail_says_that_no_person_wrote_it() -> None:
+    raw = Skeleton.prepare("a@x.co", None, "mail.acme.example", Stream("acme")).compose(**PARTS)
+    message = parsed(raw)
+    assert (message["Auto-Submitted"], message["Precedence"], message["List-ID"]) == ("auto-generated", None, None)
+    *names, sender = message["Feedback-ID"].split(":")
+    assert names == ["acme", "transactional"]
+    assert re.fullmatch(r"[0-9a-f]{10}", sender)  # Gmail wants 5 to 15 characters, and x.co has 4
+
+
 def test_without_html_it_is_plain_text() -> None:
     message = parsed(compose(html=None))
     assert message.get_content_type() == "text/plain"
@@ -95,36 +178,6 @@ def test_a_stored_message_id_is_kept_whatever_the_attempt() -> None:
     first = compose(message_id="<x@y.example>")
     assert parsed(first)["Message-ID"] == "<x@y.example>"
     assert parsed(compose(message_id="x@y.example", date=NOW + timedelta(days=1)))["Message-ID"] == "<x@y.example>"
-
-
-@pytest.mark.parametrize(
-    ("sender", "name", "mailbox"),
-    [
-        pytest.param("news@acme.example", "", "news@acme.example", id="bare"),
-        pytest.param("Acme News <news@acme.example>", "Acme News", "news@acme.example", id="atoms"),
-        pytest.param('"Acme, Inc." <news@acme.example>', "Acme, Inc.", "news@acme.example", id="quoted"),
-        pytest.param('"A \\"b\\" c" <a@b.example>', 'A "b" c', "a@b.example", id="quotes-inside"),
-        pytest.param("Jörg Müller <j@acme.example>", "Jörg Müller", "j@acme.example", id="umlauts"),
-        pytest.param(
-            "山田太郎 " * 12 + "<j@acme.example>", ("山田太郎 " * 12).strip(), "j@acme.example", id="long-and-japanese"
-        ),
-        pytest.param("=?utf-8?q?x?= <j@acme.example>", "=?utf-8?q?x?=", "j@acme.example", id="looks-encoded"),
-        pytest.param("N <j@bücher.example>", "N", "j@xn--bcher-kva.example", id="international-domain"),
-        pytest.param("A" * 70 + " <j@acme.example>", "A" * 70, "j@acme.example", id="long-name"),
-    ],
-)
-def test_names_and_addresses_survive(sender: str, name: str, mailbox: str) -> None:
-    raw = compose(sender=sender, reply_to=sender)
-    assert_on_the_wire(raw)
-    for header in ("From", "Reply-To"):
-        (found,) = parsed(raw)[header].addresses
-        assert found.addr_spec == mailbox
-        assert decoded_name(raw, header) == name
-
-
-def test_an_international_local_part_stays_utf_8_for_smtputf8() -> None:
-    assert address("jörg@bücher.example").mailbox == "jörg@xn--bcher-kva.example"
-    assert "To: jörg@xn--bcher-kva.example\r\n".encode() in compose(to="jörg@bücher.example")
 
 
 @pytest.mark.parametrize(
@@ -156,11 +209,10 @@ def test_subjects_survive(subject: str) -> None:
         pytest.param("日本語\n\n本文です\n", "base64", id="japanese"),
         pytest.param("x" * 5000 + "\n", "quoted-printable", id="endless-line"),
         pytest.param("a\r\nb\rc\n", "7bit", id="foreign-line-ends"),
-        pytest.param("", "7bit", id="empty"),
     ],
 )
 def test_bodies_survive_in_the_lightest_encoding(text: str, encoding: str) -> None:
-    raw = compose(text=text, html=text or "<p>")
+    raw = compose(text=text, html=text)
     assert_on_the_wire(raw)
     message = parsed(raw)
     body = message.get_body(("plain",))
@@ -193,12 +245,6 @@ def test_no_value_can_add_a_header(field: str, evil: str) -> None:
             compose(**{field: text})
 
 
-@pytest.mark.parametrize("bad", ["", "no-at", "a@", "@b", "a b@c.example", "a@b.example, c@d.example", "<>", "x <y>"])
-def test_what_is_no_address_is_refused(bad: str) -> None:
-    with pytest.raises(ComposeRefused, match=r"To: .* is not an email address"):
-        address(bad, header="To")
-
-
 @pytest.mark.parametrize("url", ["https://x/ y", "https://x/>", "https://x/ü", "https://x/" + "y" * 1000])
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ComposeRefused, match="List-Unsubscribe"):
@@ -213,7 +259,7 @@ def test_any_text_survives(text: str, html: str) -> None:
     raw = compose(text=text, html=html)
     assert_on_the_wire(raw)
     message = parsed(raw)
-    for kind, body in (("plain", text), ("html", html)):
+    for kind, body in (("plain", text), ("html", html)) if text.strip() else [("html", html)]:
         assert part(message, kind).rstrip("\n") == body.rstrip("\n")
 
 

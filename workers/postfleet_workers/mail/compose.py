@@ -1,78 +1,80 @@
-"""The bytes of a mail: multipart/alternative (text, HTML if there is any), headers by RFC 5322, 2045-2047, 8058. Pure.
+"""The bytes of a mail: headers by RFC 5322, 2369, 2919 and 8058, parts by RFC 2045 to 2047, 2183 and 2387. Pure.
 
-What does not change within a campaign is prepared once in a `Skeleton`; per mail only strings are joined. No header
-value can end its line: a control character in one is refused. Bodies are 7-bit: plain when they are ASCII with short
-lines, quoted-printable when mostly ASCII, else base64, so that any server can take them and no line exceeds 998 octets.
+    multipart/mixed                     only with attachments
+      multipart/alternative             only with both, text and HTML
+        text/plain
+        multipart/related               only with images that the HTML shows
+          text/html
+
+What does not change within a campaign is prepared once in a `Skeleton`; per mail only strings are joined. Bodies are
+7-bit: plain when they are ASCII with short lines, quoted-printable when mostly ASCII, else base64, so that any server
+can take them and no line exceeds 998 octets.
 """
 
 from __future__ import annotations
 
 import binascii
-import hashlib
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import format_datetime, getaddresses
+from email.utils import format_datetime
+from functools import lru_cache
+from hashlib import blake2b
 
 from postfleet_workers.mail.errors import ComposeRefused
+from postfleet_workers.mail.headers import FOLD_AT, MAX_LINE, Address, address, parameter, refuse_control, unstructured
 
-MAX_LINE = 998
-FOLD_AT = 76
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
-_ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
-_ADDRESS = re.compile(r"[^\s@<>(),;:\"\[\]\\\x00-\x1f\x7f]+@[^\s@<>(),;:\"\[\]\\\x00-\x1f\x7f]+")
-_WORD_BYTES = 45  # base64 makes 60 characters of it: an encoded word of 72, under RFC 2047's 75
+LONGEST_URL = 900
+_SENDER_ID = range(5, 16)  # characters that Gmail takes for the last field of a Feedback-ID
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """A mailbox: `mailbox` as on the wire (domain in ASCII), `header` as written in From, Reply-To or To."""
+class Stream:
+    """What a mail is one of: for the filters of its reader, and for the reports of the reader's provider.
 
-    mailbox: str
-    header: str
-
-    @property
-    def domain(self) -> str:
-        """The part after the @."""
-        return self.mailbox.rpartition("@")[2]
-
-
-def address(text: str, name: str = "", *, header: str = "address") -> Address:
-    """Read `news@example.org` or `News <news@example.org>`.
-
-    Raises:
-        ComposeRefused: it is none; `header` says where it was to go.
+    Attributes:
+        tenant: whose mail it is.
+        campaign: the campaign's name; '' for a single mail, which something that happened has caused.
+        list_name: the list that the campaign goes to.
     """
-    refuse_control(header, text + name)
-    mailbox = text
-    if not _ADDRESS.fullmatch(text):
-        found = getaddresses([text])
-        shown, mailbox = found[0] if len(found) == 1 else ("", "")
-        name = name or shown
-        if not _ADDRESS.fullmatch(mailbox):
-            raise ComposeRefused(f"{header}: {text[:100]!r} is not an email address")
-    if not mailbox.isascii():
-        local, _, domain = mailbox.rpartition("@")
-        try:
-            mailbox = f"{local}@{domain.encode('idna').decode('ascii')}"
-        except UnicodeError:
-            raise ComposeRefused(f"{header}: {domain[:100]!r} is not a domain") from None
-    if len(mailbox) > 320:
-        raise ComposeRefused(f"{header}: an address of {len(mailbox)} characters")
-    if not name:
-        return Address(mailbox, mailbox)
-    fold = "\r\n " if len(name) + len(mailbox) > FOLD_AT - 14 else " "
-    return Address(mailbox, f"{_phrase(name)}{fold}<{mailbox}>")
+
+    tenant: str
+    campaign: str = ""
+    list_name: str = ""
+
+    def headers(self, domain: str) -> str:
+        """The header lines that say so; `domain` is the sender's.
+
+        Feedback-ID is as Gmail wants it: up to three names, then who sends, in 5 to 15 characters. RFC 3834 asks
+        machines to leave Auto-Submitted mail unanswered.
+        """
+        sender = domain if len(domain) in _SENDER_ID else blake2b(domain.encode(), digest_size=5).hexdigest()
+        if not self.campaign:
+            return f"Feedback-ID: {self.tenant}:transactional:{sender}\r\nAuto-Submitted: auto-generated\r\n"
+        list_id = f"{self.list_name}.{self.tenant}.{domain}"
+        return (
+            f"List-ID: <{list_id}>\r\nFeedback-ID: {self.campaign}:{self.tenant}:campaign:{sender}\r\n"
+            "Precedence: bulk\r\n"
+        )
 
 
-def refuse_control(header: str, value: str) -> None:
-    """Let no header value end its own line.
+@dataclass(frozen=True, slots=True)
+class Enclosure:
+    """A file as a MIME part, encoded once for all mails that carry it; `content_id` is '' unless the HTML shows it."""
 
-    Raises:
-        ComposeRefused: it holds a line break or another control character.
-    """
-    if not value.isprintable() and _CONTROL.search(value):
-        raise ComposeRefused(f"{header}: holds a line break or control character: {value[:100]!r}")
+    part: str
+    content_id: str = ""
+
+
+def enclose(name: str, content_type: str, body: bytes, content_id: str = "") -> Enclosure:
+    """The part of a file; with a `content_id` it is shown where the HTML says `cid:<content_id>`."""
+    disposition = "inline" if content_id else "attachment"
+    shown = f"Content-ID: <{content_id}>\r\n" if content_id else ""
+    head = (
+        f"Content-Type: {content_type}\r\nContent-Transfer-Encoding: base64\r\n"
+        f"Content-Disposition: {disposition};\r\n {parameter('filename', name)}\r\n{shown}\r\n"
+    )
+    return Enclosure(head + _base64(body), content_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +86,7 @@ class Skeleton:
     fixed: str
 
     @classmethod
-    def prepare(cls, sender: str, reply_to: str | None, domain: str) -> Skeleton:
+    def prepare(cls, sender: str, reply_to: str | None, domain: str, stream: Stream | None = None) -> Skeleton:
         """Prepare the headers that do not change; `domain` (the node's identity) makes Message-IDs.
 
         Raises:
@@ -92,10 +94,12 @@ class Skeleton:
         """
         refuse_control("Message-ID", domain)
         source = address(sender, header="From")
-        lines = [f"From: {source.header}\r\n"]
+        fixed = f"From: {source.header}\r\n"
         if reply_to:
-            lines.append(f"Reply-To: {address(reply_to, header='Reply-To').header}\r\n")
-        return cls(source, domain, "".join(lines))
+            fixed += f"Reply-To: {address(reply_to, header='Reply-To').header}\r\n"
+        if stream is not None:
+            fixed += stream.headers(source.domain)
+        return cls(source, domain, fixed)
 
     def message_id(self, stored: str) -> str:
         """The Message-ID of a row: as stored when it has a domain, else at this node's."""
@@ -113,6 +117,7 @@ class Skeleton:
         html: str | None,
         unsubscribe_url: str = "",
         date: datetime,
+        files: Sequence[Enclosure] = (),
     ) -> bytes:
         """One whole message, CRLF, ending in one; not dot-stuffed.
 
@@ -121,10 +126,11 @@ class Skeleton:
             message_id: from the row; the same for every attempt.
             to: the recipient.
             subject: rendered subject.
-            text: rendered text part.
+            text: rendered text part; without a word in it there is only the HTML part.
             html: rendered HTML part, or None for a text-only mail.
             unsubscribe_url: with https also announces one-click unsubscribing (RFC 8058).
             date: when this attempt is made; aware.
+            files: attachments, and images that the HTML shows.
 
         Raises:
             ComposeRefused: a header value holds a line break or is no address.
@@ -133,92 +139,71 @@ class Skeleton:
         own_id = self.message_id(message_id)
         refuse_control("Message-ID", own_id)
         unsubscribe = _unsubscribe(unsubscribe_url) if unsubscribe_url else ""
-        head = (
-            f"Date: {_date(date)}\r\n{self.fixed}To: {to.header}\r\nSubject: {_unstructured(subject)}\r\n"
-            f"Message-ID: {own_id}\r\n{unsubscribe}X-Postfleet-Email: {mark}\r\nMIME-Version: 1.0\r\n"
-        )
-        boundary = f"=_{hashlib.blake2b(own_id.encode(), digest_size=15).hexdigest()}"
-        plain = _part("text/plain", text, boundary)
-        if html is None:
-            return (head + plain).encode()
+        seed = blake2b(own_id.encode("utf-8", "replace"), digest_size=15).hexdigest()
+        when = _date(int(date.timestamp()))
         return (
-            f'{head}Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'
-            f"--{boundary}\r\n{plain}\r\n--{boundary}\r\n{_part('text/html', html, boundary)}\r\n--{boundary}--\r\n"
-        ).encode()
+            f"Date: {when}\r\n{self.fixed}To: {to.header}\r\nSubject: {unstructured(subject)}\r\n"
+            f"Message-ID: {own_id}\r\n{unsubscribe}X-Postfleet-Email: {mark}\r\nMIME-Version: 1.0\r\n"
+            f"{_content(text, html, files, seed)}"
+        ).encode("utf-8", "replace")
 
 
-def _part(content_type: str, body: str, boundary: str) -> str:
+def _content(text: str, html: str | None, files: Sequence[Enclosure], seed: str) -> str:
+    """The part that is the whole body. `seed` makes the boundaries, no two of which begin alike."""
+    if html is None:
+        content = _part("text/plain", text, seed)
+    else:
+        content = _part("text/html", html, seed)
+        if files and (shown := [file.part for file in files if file.content_id]):
+            content = _multipart('related;\r\n type="text/html"', f"=_r{seed}", [content, *shown])
+        if text and not text.isspace():
+            content = _multipart("alternative", f"=_a{seed}", (_part("text/plain", text, seed), content))
+    if files and (attached := [file.part for file in files if html is None or not file.content_id]):
+        content = _multipart("mixed", f"=_m{seed}", [content, *attached])
+    return content
+
+
+def _multipart(kind: str, boundary: str, parts: Sequence[str]) -> str:
+    between = f"\r\n--{boundary}\r\n"
+    return (
+        f'Content-Type: multipart/{kind};\r\n boundary="{boundary}"\r\n\r\n'
+        f"--{boundary}\r\n{between.join(parts)}\r\n--{boundary}--\r\n"
+    )
+
+
+def _part(content_type: str, body: str, seed: str) -> str:
     """A MIME part with its headers. Encoded unless it is ASCII with short lines and cannot be taken for a boundary."""
-    body = body.replace("\r\n", "\n").replace("\r", "\n")
+    if "\r" in body:
+        body = body.replace("\r\n", "\n").replace("\r", "\n")
     if not body.endswith("\n"):
         body += "\n"
-    if body.isascii() and boundary not in body and "\0" not in body and max(map(len, body.split("\n"))) <= MAX_LINE:
-        return (
-            f'Content-Type: {content_type}; charset="utf-8"\r\nContent-Transfer-Encoding: 7bit\r\n\r\n'
-            + body.replace("\n", "\r\n")
-        )
+    if body.isascii() and seed not in body and "\0" not in body:
+        lines = body.split("\n")
+        if max(map(len, lines)) <= MAX_LINE:
+            crlf = "\r\n".join(lines)
+            return f'Content-Type: {content_type}; charset="utf-8"\r\nContent-Transfer-Encoding: 7bit\r\n\r\n{crlf}'
     raw = body.encode("utf-8", "replace")
     if len(raw) > 1.2 * len(body):  # a third or more of it would be escaped, threefold
-        encoding = "base64"
-        packed = binascii.b2a_base64(raw.replace(b"\n", b"\r\n"), newline=False).decode("ascii")
-        lines = [packed[i : i + FOLD_AT] for i in range(0, len(packed), FOLD_AT)]
-        content = "\r\n".join([*lines, ""])
+        encoding, content = "base64", _base64(raw.replace(b"\n", b"\r\n"))
     else:
         encoding = "quoted-printable"
         content = binascii.b2a_qp(raw, quotetabs=False, istext=True).decode("ascii").replace("\n", "\r\n")
     return f'Content-Type: {content_type}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{content}'
 
 
+def _base64(raw: bytes) -> str:
+    packed = binascii.b2a_base64(raw, newline=False).decode("ascii")
+    return "\r\n".join([*(packed[i : i + FOLD_AT] for i in range(0, len(packed), FOLD_AT)), ""])
+
+
 def _unsubscribe(url: str) -> str:
     refuse_control("List-Unsubscribe", url)
-    if not url.isascii() or " " in url or "<" in url or ">" in url or len(url) > 900:
+    if not url.isascii() or " " in url or "<" in url or ">" in url or len(url) > LONGEST_URL:
         raise ComposeRefused(f"List-Unsubscribe: {url[:100]!r} is not a URL")
     one_click = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if url.lower().startswith("https://") else ""
     return f"List-Unsubscribe: <{url}>\r\n{one_click}"
 
 
-def _date(moment: datetime) -> str:
-    return format_datetime(moment.astimezone(UTC))
-
-
-def _phrase(name: str) -> str:
-    """A display name: as it is, quoted, or as encoded words."""
-    if len(name) > 200 or not name.isascii() or "=?" in name:
-        return _encoded(name)
-    if _ATOM.fullmatch(name):
-        return name
-    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _unstructured(value: str) -> str:
-    """A header's free text, folded at spaces; encoded words where it is not ASCII or would be mistaken for one."""
-    if not value.isascii() or "=?" in value:
-        return _encoded(value)
-    if len(value) <= FOLD_AT - 9:
-        return value
-    lines, line = [], ""
-    for word in re.split(r"(?= )", value):
-        if line.strip() and len(line) + len(word) > FOLD_AT - 9 and word.strip():
-            lines.append(line)
-            line = word
-        else:
-            line += word
-    lines.append(line)
-    if any(len(part) > MAX_LINE - 9 for part in lines):
-        return _encoded(value)
-    return "\r\n".join(lines)
-
-
-def _encoded(value: str) -> str:
-    """RFC 2047 encoded words, each whole characters, folded between them."""
-    words = []
-    chunk = b""
-    for character in value:
-        octets = character.encode("utf-8", "replace")
-        if len(chunk) + len(octets) > _WORD_BYTES:
-            words.append(chunk)
-            chunk = b""
-        chunk += octets
-    words.append(chunk)
-    return "\r\n ".join(f"=?utf-8?b?{binascii.b2a_base64(word, newline=False).decode('ascii')}?=" for word in words)
+@lru_cache(maxsize=256)
+def _date(seconds: int) -> str:
+    return format_datetime(datetime.fromtimestamp(seconds, UTC))

@@ -22,8 +22,8 @@ from postfleet_workers.enqueue import enqueue
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import FIRST_QUEUE, NewJob
 from postfleet_workers.mail import queries
-from postfleet_workers.mail.compose import address
 from postfleet_workers.mail.errors import ComposeRefused
+from postfleet_workers.mail.headers import address
 from postfleet_workers.mail.node import parse_node
 from postfleet_workers.mail.template import check
 

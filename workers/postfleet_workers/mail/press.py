@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from postfleet_workers.mail.compose import Skeleton, address
+from postfleet_workers.mail.compose import Skeleton
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.dkim import Signer
+from postfleet_workers.mail.headers import address
 from postfleet_workers.mail.links import Links
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.parcels import Parcel
