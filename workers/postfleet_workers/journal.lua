@@ -16,9 +16,9 @@ local act, claim = ARGV[1], ARGV[2]
 local MINUTE, DAY = 60000, 86400000
 local state = redis.call('HGET', journal, 'state')
 
--- worker, epoch -> 1 if opened
+-- worker, epoch, the server's id -> 1 if opened
 if act == 'open' then
-    if state or live_epoch(epoch_key) ~= ARGV[4] then return 0 end
+    if state or live_epoch(epoch_key, ARGV[5]) ~= ARGV[4] then return 0 end
     local now = now_us()
     redis.call('HSET', journal, 'state', 'open', 'worker', ARGV[3], 'epoch', ARGV[4])
     redis.call('PEXPIRE', journal, 7 * DAY)
@@ -37,9 +37,9 @@ if act == 'record' then
     return 1
 end
 
--- job id -> 1 if the dot may go out
+-- job id, the server's id -> 1 if the dot may go out
 if act == 'dot' then
-    if state ~= 'open' or live_epoch(epoch_key) ~= redis.call('HGET', journal, 'epoch') then return 0 end
+    if state ~= 'open' or live_epoch(epoch_key, ARGV[4]) ~= redis.call('HGET', journal, 'epoch') then return 0 end
     redis.call('HSET', journal, ARGV[3], 'dot')
     return 1
 end

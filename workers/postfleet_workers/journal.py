@@ -9,6 +9,7 @@ Layout and the atomic steps are in `journal.lua`. Keys live at most 7 days.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -17,8 +18,8 @@ import redis
 
 from postfleet_workers.epoch import EPOCH_KEY, MemoryEpoch
 from postfleet_workers.jobs import Trace
-from postfleet_workers.lua import script
-from postfleet_workers.pipe import pipe_errors
+from postfleet_workers.lua import script, source
+from postfleet_workers.pipe import Line, pack, pipe_errors
 
 OPEN_CLAIMS_KEY = "postfleet:journals"
 
@@ -41,7 +42,9 @@ class Traces:
 class ClaimJournal(Protocol):
     """The seam: `Journal` in Redis, `MemoryJournal` its twin.
 
-    Every method raises PipeUnavailable when Redis does not answer; then what it was to note may be noted or not.
+    Every method raises PipeUnavailable when Redis does not answer; then what it was to note may be noted or not. What
+    a thread notes is noted in that order. `begin`, `reply`, `advance` and `close` may return before it is, and be told
+    of an outage at the thread's next call; what they were given outlives this process. `open`, `dot` and `revoke` wait.
     """
 
     def open(self, claim: str, worker: str, epoch: str) -> bool:
@@ -67,14 +70,17 @@ class ClaimJournal(Protocol):
 
 
 class Journal:
-    """The `ClaimJournal` in Redis. One round trip a call; the client never repeats one."""
+    """The `ClaimJournal` in Redis; each thread has a line of its own, and no call is ever repeated."""
 
     def __init__(self, client: redis.Redis) -> None:
+        self._client = client
         self._script = script(client, "journal")
+        self._sha = str(self._script.sha).encode()
+        self._own = threading.local()
 
     def open(self, claim: str, worker: str, epoch: str) -> bool:
         """See `ClaimJournal`."""
-        return bool(self._run("open", claim, worker, epoch))
+        return self._ask(claim, b"open", worker.encode(), epoch.encode())
 
     def begin(self, claim: str, job_id: int, at: float) -> None:
         """See `ClaimJournal`."""
@@ -82,7 +88,7 @@ class Journal:
 
     def dot(self, claim: str, job_id: int) -> bool:
         """See `ClaimJournal`."""
-        return bool(self._run("dot", claim, job_id))
+        return self._ask(claim, b"dot", b"%d" % job_id)
 
     def reply(self, claim: str, job_id: int, detail: str) -> None:
         """See `ClaimJournal`."""
@@ -90,28 +96,44 @@ class Journal:
 
     def advance(self, claim: str, replied: tuple[int, str] | None, begin: tuple[int, float] | None) -> None:
         """See `ClaimJournal`."""
-        notes: list[str | int] = []
+        notes: list[bytes] = []
         if replied:
-            notes += ["reply", replied[0], f"reply:{replied[1]}"]
+            notes += [b"reply", b"%d" % replied[0], b"reply:" + replied[1].encode()]
         if begin:
-            notes += ["begin", begin[0], f"begun:{begin[1]:.6f}"]
+            notes += [b"begin", b"%d" % begin[0], b"begun:%.6f" % begin[1]]
         if notes:
-            self._run("record", claim, *notes)
+            self._line().send(self._packed(claim, b"record", *notes))
 
     def revoke(self, claim: str, epoch: str) -> Traces:
         """See `ClaimJournal`."""
-        flat: list[str] = self._run("revoke", claim, epoch)
+        self._line().settle()
+        with pipe_errors():
+            flat: Any = self._script(keys=_keys(claim), args=["revoke", claim, epoch])
         entries = dict(zip(flat[::2], flat[1::2], strict=True))
         return _traces(entries, complete=entries["complete"] == "1")
 
     def close(self, claim: str) -> None:
         """See `ClaimJournal`."""
-        self._run("close", claim)
+        self._line().send(self._packed(claim, b"close"))
 
-    def _run(self, act: str, claim: str, *args: str | int) -> Any:
-        keys = [f"postfleet:journal:{claim}", OPEN_CLAIMS_KEY, EPOCH_KEY]
-        with pipe_errors():
-            return self._script(keys=keys, args=[act, claim, *args])
+    def _line(self) -> Line:
+        line: Line | None = getattr(self._own, "line", None)
+        if line is None:
+            line = self._own.line = Line(self._client, source("journal"))
+        return line
+
+    def _ask(self, claim: str, *words: bytes) -> bool:
+        line = self._line()
+        line.connect()
+        return line.ask(self._packed(claim, *words, line.run_id)) == b"1"
+
+    def _packed(self, claim: str, act: bytes, *words: bytes) -> bytes:
+        keys = [key.encode() for key in _keys(claim)]
+        return pack(b"EVALSHA", self._sha, b"3", *keys, act, claim.encode(), *words)
+
+
+def _keys(claim: str) -> list[str]:
+    return [f"postfleet:journal:{claim}", OPEN_CLAIMS_KEY, EPOCH_KEY]
 
 
 class MemoryJournal:

@@ -56,6 +56,7 @@ class Bundle:
         self._begun: set[int] = set()
         self._dotted: set[int] = set()
         self._replies: dict[int, str] = {}
+        self._said: tuple[int, str] | None = None
 
     def dot(self, job: Job) -> bool:
         """See `jobs.Run`."""
@@ -68,15 +69,26 @@ class Bundle:
     def reply(self, job: Job, detail: str) -> None:
         """See `jobs.Run`."""
         self._replies[job.id] = detail
-        self._journal.reply(self.claim, job.id, detail)
+        self._said = (job.id, detail)  # goes with the next beginning, or by `tell`
+
+    def tell(self) -> None:
+        """Journal what was replied last, where no other job begins right now.
+
+        Raises:
+            PipeUnavailable: Redis does not answer.
+        """
+        said, self._said = self._said, None
+        if said:
+            self._journal.reply(self.claim, *said)
 
     def begin(self, ended: tuple[int, str] | None, job: Job) -> None:
-        """Journal how the job before ended and that this one begins.
+        """Journal in one how the job before ended and that this one begins.
 
         Raises:
             PipeUnavailable: Redis does not answer; the job may not begin.
         """
-        self._journal.advance(self.claim, ended, (job.id, self.now().timestamp()))
+        said, self._said = self._said or ended, None
+        self._journal.advance(self.claim, said, (job.id, self.now().timestamp()))
         self._begun.add(job.id)
 
     def note(self, result: ledger.Result) -> None:
@@ -103,9 +115,12 @@ class Bundle:
         return [job for job in self._unsettled.values() if job.id in self._begun and job.id not in self._results]
 
     def trace(self, job: Job, traces: Traces | None = None) -> Trace:
-        """How far a job got: as the journal knows it, or where that may have forgotten, as this process remembers."""
-        if traces is not None and traces.complete:
-            return traces.of(job.id)
+        """How far a job got: by its reply, else as the journal knows it, or as this process remembers where it may not.
+
+        Replies are noted late, see `reply`.
+        """
         if job.id in self._replies:
             return Trace("reply", self._replies[job.id])
+        if traces is not None and traces.complete:
+            return traces.of(job.id)
         return Trace("dot" if job.id in self._dotted else "begun")

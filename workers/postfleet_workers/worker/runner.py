@@ -15,6 +15,7 @@ import random
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 
 import structlog
@@ -231,6 +232,8 @@ class Runner:
 
     def _write(self, bundle: Bundle) -> None:
         """Write the outcomes at hand; waits for PostgreSQL as long as the process lives."""
+        with suppress(PipeUnavailable):  # only a crash before they are written needs it
+            bundle.tell()
         while True:
             with bundle.taken:
                 if bundle.lost or not bundle.noted():
