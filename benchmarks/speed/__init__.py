@@ -1,0 +1,1 @@
+"""The parts of `benchmarks/throughput.py`: servers, rows, the contenders, and what each costs."""
