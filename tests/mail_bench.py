@@ -20,14 +20,17 @@ from postfleet_workers import clock, epoch, ledger, outcomes
 from postfleet_workers.actors.email_send import email_send
 from postfleet_workers.jobs import Job, JobType, Outcome, Registry, Settled
 from postfleet_workers.journal import Journal
-from postfleet_workers.mail import smtp
+from postfleet_workers.mail import opening
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Deps
+from postfleet_workers.mail.direct import Direct
+from postfleet_workers.mail.exchange import Destination
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.outcome import Schedule
+from postfleet_workers.mail.resolver import CachedResolver, DnsResolver
 from postfleet_workers.mail.sessions import Sessions
-from postfleet_workers.mail.smtp import Timeouts
+from postfleet_workers.mail.smtp import SmtpSession, Timeouts
 from postfleet_workers.throttling.redis import RedisLimiter, RedisSessions
 
 NODE = "acme-1"
@@ -79,16 +82,22 @@ class Bench:
         trust: ssl.SSLContext | None = None,
         session_wait_seconds: float = 0.3,
         place: str = "shared",
+        dns: str = "",
     ) -> None:
         self.engine = engine
+        self.resolver = CachedResolver(DnsResolver(dns), clock.monotonic)
         self.client = client
         self.journal = Journal(client)
         self.epoch, _ = epoch.keep(client, live_workers=False)
         timeouts = timeouts or Timeouts(connect=5, reply=5, dot=5)
         tls = trust or ssl.create_default_context()
 
-        def connect(node: NodeSpec, login: Login | None) -> smtp.SmtpSession:
-            return smtp.connect(node, login, timeouts=timeouts, tls=tls)
+        direct = Direct(self.resolver, timeouts, tls=tls, monotonic=clock.monotonic, jitter=lambda: 0.0, local=True)
+
+        def connect(node: NodeSpec, destination: Destination, login: Login | None) -> SmtpSession:
+            if node.direct:
+                return direct.open(node, destination.hosts)
+            return opening.connect(node, login, timeouts=timeouts, tls=tls)
 
         self.leases = RedisSessions(client, 30.0)
         self.sessions = Sessions(self.leases, connect, credentials or Credentials(None), monotonic=clock.monotonic)

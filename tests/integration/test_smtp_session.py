@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import trustme
 
-from postfleet_workers.mail import smtp
+from postfleet_workers.mail import opening, smtp
 from postfleet_workers.mail.compose import Skeleton
 from postfleet_workers.mail.credentials import Login
 from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, TlsFailed, Unreachable
@@ -44,7 +44,7 @@ def connect(
     timeouts: Timeouts = QUICK,
     trust: ssl.SSLContext | None = None,
 ) -> SmtpSession:
-    session = smtp.connect(node(port, tls), login, timeouts=timeouts, tls=trust or ssl.create_default_context())
+    session = opening.connect(node(port, tls), login, timeouts=timeouts, tls=trust or ssl.create_default_context())
     opened.append(session)
     return session
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from postfleet_workers.epoch import MemoryEpoch
-from postfleet_workers.mail import smtp
+from postfleet_workers.mail import opening
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.errors import LoginMissing, Unreachable
 from postfleet_workers.mail.node import NodeSpec, parse_node
@@ -36,7 +36,7 @@ class Pool:
         tls = ssl.create_default_context()
         self.sessions = Sessions(
             self.leases,
-            lambda node, login: smtp.connect(node, login, timeouts=Timeouts(5, 5, 5), tls=tls),
+            lambda node, destination, login: opening.connect(node, login, timeouts=Timeouts(5, 5, 5), tls=tls),
             Credentials(folder),
             monotonic=self.clock,
         )
@@ -295,7 +295,7 @@ class TwoProcesses:
         self.here, self.there = (
             Sessions(
                 self.leases,
-                lambda node, login: smtp.connect(
+                lambda node, destination, login: opening.connect(
                     node, login, timeouts=Timeouts(5, 5, 5), tls=ssl.create_default_context()
                 ),
                 Credentials(folder),

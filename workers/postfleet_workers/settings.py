@@ -69,6 +69,9 @@ class Settings(BaseSettings):
         "",
         description="Name servers for MX records, as address or address:port, comma-separated; default: the system's.",
     )
+    mx_local_addresses: bool = Field(
+        False, description="Deliver also to mail servers at loopback and link-local addresses; for tests."
+    )
     start_wait_seconds: float = Field(30.0, ge=0, description="How long to wait for PostgreSQL and Redis at start.")
     log_format: str = Field("auto", pattern="^(auto|json|console)$", description="json outside a terminal by default.")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$", description="Least severe level written.")

@@ -11,14 +11,18 @@ from postfleet_workers.actors import Services
 from postfleet_workers.jobs import Job, JobType, Outcome, Run, Trace
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Delivery, Deps
+from postfleet_workers.mail.direct import Direct
+from postfleet_workers.mail.exchange import Destination
 from postfleet_workers.mail.links import links_of
 from postfleet_workers.mail.node import NodeSpec
+from postfleet_workers.mail.opening import connect
 from postfleet_workers.mail.outbox import JOB_TYPE
 from postfleet_workers.mail.outcome import History, Schedule, Target, outcome_of_trace
 from postfleet_workers.mail.press import Supplies
+from postfleet_workers.mail.resolver import CachedResolver, DnsResolver, Resolver
 from postfleet_workers.mail.sessions import Connect, Sessions
 from postfleet_workers.mail.settlement import settle
-from postfleet_workers.mail.smtp import SmtpSession, Timeouts, connect
+from postfleet_workers.mail.smtp import SmtpSession, Timeouts
 from postfleet_workers.mail.tokens import key_of
 from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.redis import RedisSessions
@@ -31,6 +35,7 @@ def job_types(services: Services) -> Iterable[JobType]:
     """What this module offers."""
     settings = services.settings
     credentials = Credentials(settings.credentials_dir)
+    resolver = CachedResolver(DnsResolver(settings.dns_servers), clock.monotonic)
     secret = settings.secret_key
     key = key_of(secret.get_secret_value() if secret else None)
     deps = Deps(
@@ -38,7 +43,7 @@ def job_types(services: Services) -> Iterable[JobType]:
         limiter=services.limiter,
         sessions=Sessions(
             RedisSessions(services.client, settings.session_lease_seconds),
-            connector(settings),
+            connector(settings, resolver),
             credentials,
             monotonic=clock.monotonic,
         ),
@@ -52,7 +57,7 @@ def job_types(services: Services) -> Iterable[JobType]:
     return [email_send(deps)]
 
 
-def connector(settings: Settings) -> Connect:
+def connector(settings: Settings, resolver: Resolver) -> Connect:
     """How this process opens sessions; certificates must be signed by the system's authorities (or SSL_CERT_FILE)."""
     timeouts = Timeouts(
         connect=min(CONNECT_SECONDS, settings.smtp_timeout_seconds),
@@ -60,8 +65,18 @@ def connector(settings: Settings) -> Connect:
         dot=settings.dot_timeout_seconds,
     )
     tls = ssl.create_default_context()
+    direct = Direct(
+        resolver,
+        timeouts,
+        tls=tls,
+        monotonic=clock.monotonic,
+        jitter=random.random,
+        local=settings.mx_local_addresses,
+    )
 
-    def open_session(node: NodeSpec, login: Login | None) -> SmtpSession:
+    def open_session(node: NodeSpec, destination: Destination, login: Login | None) -> SmtpSession:
+        if node.direct:
+            return direct.open(node, destination.hosts)
         return connect(node, login, timeouts=timeouts, tls=tls)
 
     return open_session

@@ -10,9 +10,11 @@ PermanentError
 TransientError
  └── SmtpFault             no reply to act on; `phase` tells how far it got
       ├── Unreachable          no connection: refused, unresolvable, timed out
+      ├── NowhereToGo          the recipient's servers have no address that could take mail
       ├── ConnectionLost       closed or silent; after Phase.DOT nobody knows whether it was accepted
       └── SetupFault           ours to mend, and no mail's fault
            ├── TlsFailed       no trustworthy TLS where it is required
+           ├── AddressMissing  an address that mail is to leave from is not this machine's
            ├── LoginRefused    the server refuses our credentials, or they must not be sent
            └── LoginMissing    our credentials are not there, or not yet
 """
@@ -49,19 +51,25 @@ class SmtpFault(TransientError):  # noqa: N818
     Attributes:
         phase: how far it got.
         reply: what the server said, if it said anything.
+        host: the server that it failed at, as attempts name it; '' where that is not known.
         remembered: the server was not asked for this: it failed so a moment ago.
     """
 
     remembered: bool = False
 
-    def __init__(self, phase: Phase, message: str, reply: Reply | None = None) -> None:
+    def __init__(self, phase: Phase, message: str, reply: Reply | None = None, host: str = "") -> None:
         super().__init__(message)
         self.phase = phase
         self.reply = reply
+        self.host = host
 
 
 class Unreachable(SmtpFault):
     """No connection, or the server turned us away before any mail."""
+
+
+class NowhereToGo(SmtpFault):
+    """The recipient's servers have no address that could take mail; `reply` says so as a server would, for good."""
 
 
 class ConnectionLost(SmtpFault):
@@ -82,6 +90,10 @@ class SetupFault(SmtpFault):
 
 class TlsFailed(SetupFault):
     """No trustworthy TLS where it is required."""
+
+
+class AddressMissing(SetupFault):
+    """An address that the node's mail is to leave from is not this machine's."""
 
 
 class LoginRefused(SetupFault):

@@ -77,7 +77,7 @@ class NodeSpec:
     @property
     def endpoint(self) -> tuple[object, ...]:
         """What an open connection depends on; when it changes, connections are made anew."""
-        return self.host, self.port, self.tls, self.helo, self.login
+        return self.host, self.port, self.tls, self.helo, self.login, self.addresses
 
 
 def parse_node(name: str, spec: Mapping[str, Any], *, paused: bool = False) -> NodeSpec:

@@ -23,10 +23,12 @@ from postfleet_workers.mail.classify import (
 )
 from postfleet_workers.mail.deferral import next_wait_seconds
 from postfleet_workers.mail.errors import (
+    AddressMissing,
     ConnectionLost,
     DkimMissing,
     LoginMissing,
     LoginRefused,
+    NowhereToGo,
     SetupFault,
     SmtpFault,
     TlsFailed,
@@ -136,6 +138,10 @@ def outcome_of_fault(fault: SmtpFault, target: Target, history: History, schedul
             return _refused(fault, target, history, "login_refused")
         case TlsFailed():
             return _refused(fault, target, history, "tls_failed")
+        case AddressMissing():
+            return _refused(fault, target, history, "address_missing")
+        case NowhereToGo() if reply is not None:
+            return outcome_of_reply(reply, fault.phase, target, history, schedule)
         case _:
             scope = Scope.DESTINATION if reply is None else scope_of(reply, fault.phase)
             return _deferred(scope, fault.phase, target, reply, str(fault), history, schedule)

@@ -146,6 +146,6 @@ def _again(fault: SetupFault, times: int, left: float) -> SetupFault:
 
 def _remembered(fault: Fault, why: str) -> Fault:
     """The same fault, for mail for which the server was not asked."""
-    again = type(fault)(fault.phase, f"{fault} ({why})", fault.reply)
+    again = type(fault)(fault.phase, f"{fault} ({why})", fault.reply, fault.host)
     again.remembered = True
     return again

@@ -1,4 +1,4 @@
-"""One SMTP session: opened, used for many mails, closed. The final dot is a step of its own.
+"""One SMTP session, from the first mail to the last (`opening` makes it). The final dot is a step of its own.
 
 Between the body and the dot the caller is asked (`before_dot`), so that 'the dot goes out now' is on record before it
 does: a failure before that question is safe to try again, one after it leaves the mail unknown (RFC 1047). MAIL, RCPT
@@ -8,29 +8,45 @@ and DATA go in one packet where the server offers PIPELINING (RFC 2920).
 from __future__ import annotations
 
 import smtplib
-import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from postfleet_workers.mail.credentials import Login
-from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, SmtpFault, TlsFailed, Unreachable
-from postfleet_workers.mail.node import NodeSpec, Tls
+from postfleet_workers.mail.errors import ConnectionLost
 from postfleet_workers.mail.reply import Phase, Reply, parse
 from postfleet_workers.mail.wire import Wire
 
 QUIT_SECONDS = 1.0
 CLOSING = 421
 
+# How long a client must at least be willing to wait for each answer, in seconds (RFC 5321 4.5.3.2).
+PATIENCE = {
+    Phase.CONNECT: 300.0,
+    Phase.BANNER: 300.0,
+    Phase.EHLO: 300.0,
+    Phase.STARTTLS: 300.0,
+    Phase.AUTH: 300.0,
+    Phase.MAIL: 300.0,
+    Phase.RCPT: 300.0,
+    Phase.DATA: 120.0,
+    Phase.BODY: 180.0,
+    Phase.DOT: 600.0,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long to wait, in seconds: for a connection, a reply, the reply to the final dot (RFC 5321 4.5.3.2)."""
+    """The longest waits, in seconds, below `PATIENCE`: for a connection, a reply, the reply to the final dot."""
 
     connect: float = 30.0
     reply: float = 300.0
     dot: float = 600.0
+
+    def of(self, phase: Phase) -> float:
+        """How long to wait at this step."""
+        most = {Phase.CONNECT: self.connect, Phase.DOT: self.dot}.get(phase, self.reply)
+        return min(PATIENCE[phase], most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +61,15 @@ class SmtpSession:
     """A connection ready for mail. Used by one thread at a time.
 
     Attributes:
+        host: the server, as attempts name it.
         delivered: mails whose final dot was answered.
         usable: False once another mail must not be tried on it.
     """
 
-    def __init__(self, wire: Wire, timeouts: Timeouts) -> None:
+    def __init__(self, wire: Wire, timeouts: Timeouts, host: str = "") -> None:
+        self.host = host
         self._wire = wire
-        self._timeouts = timeouts
+        self._waits = {phase: timeouts.of(phase) for phase in Phase}
         self._pipelining = wire.has_extn("pipelining")
         self._utf8 = wire.has_extn("smtputf8")
         self._open_transaction = False
@@ -78,6 +96,7 @@ class SmtpSession:
             if refused := self._envelope(sender, recipient):
                 return refused
             phase = Phase.BODY
+            self._wire.wait_at_most(self._waits[phase])
             body = message.replace(b"\r\n.", b"\r\n..")
             self._wire.write(b"." + body if body.startswith(b".") else body)
             if self._wire.spoke():
@@ -86,12 +105,11 @@ class SmtpSession:
             if not before_dot():
                 return None
             phase = Phase.DOT
-            self._wire.wait_at_most(self._timeouts.dot)
+            self._wire.wait_at_most(self._waits[phase])
             self._wire.write(b".\r\n")
             answer = self._answer(phase)
-            self._wire.wait_at_most(self._timeouts.reply)
         except OSError as error:
-            raise ConnectionLost(phase, _reason(error)) from error
+            raise self._lost(phase, error) from error
         else:
             self.delivered += 1
             self._open_transaction = False
@@ -152,8 +170,10 @@ class SmtpSession:
         phase = Phase.MAIL
         try:
             if self._pipelining:
+                self._wire.wait_at_most(self._waits[phase])
                 self._wire.write("".join(command for _, command in steps).encode())
             for phase, command in steps:
+                self._wire.wait_at_most(self._waits[phase])
                 if not self._pipelining:
                     self._wire.write(command.encode())
                 answer = self._answer(phase)
@@ -167,7 +187,7 @@ class SmtpSession:
         except OSError as error:
             self.abort()
             if refused is None:
-                raise ConnectionLost(phase, _reason(error)) from error
+                raise self._lost(phase, error) from error
         return refused
 
     def _answer(self, phase: Phase) -> Answer:
@@ -176,91 +196,11 @@ class SmtpSession:
             self.usable = False
         return Answer(phase, reply)
 
-
-def connect(node: NodeSpec, login: Login | None, *, timeouts: Timeouts, tls: ssl.SSLContext) -> SmtpSession:
-    """Open a session: connect, greet, secure, log in.
-
-    Raises:
-        Unreachable: no connection, or the server does not want us (now).
-        TlsFailed: TLS is required and not offered, or its certificate is not to be trusted.
-        LoginRefused: the server refuses the login or offers none.
-    """
-    try:
-        plain = socket.create_connection((node.host, node.port), timeout=timeouts.connect)
-    except OSError as error:
-        raise Unreachable(Phase.CONNECT, f"{node.host}:{node.port}: {_reason(error)}") from error
-    plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    wire = Wire(plain, node.helo)
-    try:
-        _open(wire, node, login, tls)
-        wire.wait_at_most(timeouts.reply)
-    except BaseException:
-        wire.close()
-        raise
-    return SmtpSession(wire, timeouts)
+    def _lost(self, phase: Phase, error: OSError) -> ConnectionLost:
+        return ConnectionLost(phase, reason_of(error), host=self.host)
 
 
-def _open(wire: Wire, node: NodeSpec, login: Login | None, tls: ssl.SSLContext) -> None:
-    phase = Phase.CONNECT
-    try:
-        if node.tls is Tls.IMPLICIT:
-            phase = Phase.STARTTLS
-            wire.secure(tls, node.host)
-        phase = Phase.BANNER
-        _expect(wire.getreply(), phase)
-        phase = Phase.EHLO
-        _greet(wire)
-        if node.tls is Tls.STARTTLS:
-            phase = Phase.STARTTLS
-            if not wire.has_extn("starttls"):
-                raise TlsFailed(phase, f"{node.host}:{node.port} does not offer STARTTLS, which tls: StartTLS requires")
-            _expect(wire.docmd("STARTTLS"), phase)
-            wire.secure(tls, node.host)
-            phase = Phase.EHLO
-            _greet(wire)
-        if login is not None:
-            phase = Phase.AUTH
-            _log_in(wire, login)
-    except SmtpFault:
-        raise
-    except ssl.SSLEOFError as error:
-        raise Unreachable(phase, f"{node.host}:{node.port}: closed during the TLS handshake") from error
-    except ssl.SSLError as error:
-        raise TlsFailed(phase, f"{node.host}:{node.port}: {_reason(error)}") from error
-    except OSError as error:
-        raise Unreachable(phase, f"{node.host}:{node.port}: {_reason(error)}") from error
-
-
-def _expect(answer: tuple[int, bytes], phase: Phase) -> None:
-    reply = parse(*answer)
-    if not reply.accepted:
-        raise Unreachable(phase, f"refused at {phase}: {reply}", reply)
-
-
-def _greet(wire: Wire) -> None:
-    code, _ = wire.ehlo()
-    if not 200 <= code <= 299:
-        _expect(wire.helo(), Phase.EHLO)
-
-
-def _log_in(wire: Wire, login: Login) -> None:
-    for part, text in (("username", login.username), ("password", login.password)):
-        if not text.isascii():  # smtplib's error for it would carry the text
-            raise LoginRefused(Phase.AUTH, f"cannot log in: the {part} has characters beyond ASCII")
-    try:
-        wire.login(login.username, login.password)
-    except smtplib.SMTPAuthenticationError as error:
-        reply = parse(error.smtp_code, error.smtp_error)
-        if 400 <= reply.code < 500:
-            raise Unreachable(Phase.AUTH, f"cannot log in now: {reply}", reply) from None
-        raise LoginRefused(Phase.AUTH, f"login refused: {reply}", reply) from None
-    except smtplib.SMTPServerDisconnected:
-        raise
-    except smtplib.SMTPException as error:
-        raise LoginRefused(Phase.AUTH, f"cannot log in: {error}") from None
-
-
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """An OSError in a few words."""
     match error:
         case TimeoutError():

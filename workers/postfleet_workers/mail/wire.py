@@ -11,8 +11,11 @@ import smtplib
 import socket
 import ssl
 
+from postfleet_workers.clock import monotonic
+
 MAX_LINE = 8192
 MAX_LINES = 200
+BLOCK = 65_536
 
 
 class Wire(smtplib.SMTP):
@@ -27,11 +30,12 @@ class Wire(smtplib.SMTP):
         """The next reply: its code (-1 if it is none) and its lines, joined by a line feed.
 
         Raises:
-            OSError: the connection is closed (SMTPServerDisconnected) or silent (TimeoutError).
+            OSError: the connection is closed (SMTPServerDisconnected) or the reply not whole in time (TimeoutError).
         """
         lines: list[bytes] = []
+        until = monotonic() + (self._socket().gettimeout() or 0)
         for _ in range(MAX_LINES):
-            line = self._line()
+            line = self._line(until)
             lines.append(line[4:].strip())
             if not line[:3].isdigit() or line[3:4] not in b"- ":
                 return -1, line.strip()
@@ -57,12 +61,20 @@ class Wire(smtplib.SMTP):
         return bool(self._buffer)
 
     def wait_at_most(self, seconds: float) -> None:
-        """Bound every following read and write."""
-        self._socket().settimeout(seconds)
+        """Bound every following reply, and every block of a write."""
+        sock = self._socket()
+        if sock.gettimeout() != seconds:
+            sock.settimeout(seconds)
 
     def write(self, octets: bytes) -> None:
         """Send all of it."""
-        self._socket().sendall(octets)
+        sock = self._socket()
+        if len(octets) <= BLOCK:
+            sock.sendall(octets)
+            return
+        whole = memoryview(octets)
+        for start in range(0, len(whole), BLOCK):
+            sock.sendall(whole[start : start + BLOCK])
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Start TLS on this connection and forget what was said in clear.
@@ -82,11 +94,13 @@ class Wire(smtplib.SMTP):
             raise smtplib.SMTPServerDisconnected("the connection is closed")
         return self.sock
 
-    def _line(self) -> bytes:
+    def _line(self, until: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE:
                 raise smtplib.SMTPServerDisconnected("a reply line without an end")
             self._fill()
+            if monotonic() > until:  # a byte now and then keeps nobody waiting for ever
+                raise TimeoutError
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
