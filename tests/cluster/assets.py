@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -29,6 +30,8 @@ PACKAGES = {
 }
 HELM_MODULE = HERE.parent / "helm"
 HELM = {"helm": "helm.sh/helm/v4/cmd/helm"}
+MONITORS_MODULE = HERE / "monitors"
+MONITORS = "github.com/prometheus-operator/prometheus-operator"
 
 
 class AssetsError(Exception):
@@ -61,14 +64,32 @@ def helm() -> Path:
     return _built("helm", HELM_MODULE, HELM, _helm_flags) / "helm"
 
 
-def _built(name: str, module: Path, packages: Mapping[str, str], flags: Callable[[], str]) -> Path:
-    """The cached folder with the programs of a Go module."""
+def monitors() -> Path:
+    """The folder with the CRDs of the Prometheus operator, by file `monitoring.coreos.com_<plural>.yaml`.
+
+    Raises:
+        AssetsError: there is no Go, or the module cannot be had.
+    """
+    command = [_go(), "mod", "download", "-json", MONITORS]
+    done = subprocess.run(command, cwd=MONITORS_MODULE, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssetsError(f"go mod download {MONITORS} failed: {done.stdout or done.stderr}")
+    return Path(json.loads(done.stdout)["Dir"]) / "example" / "prometheus-operator-crd"
+
+
+def _go() -> str:
     go = shutil.which("go")
     if go is None:
         raise AssetsError(
             "the cluster tests need Go (https://go.dev/dl), or KUBEBUILDER_ASSETS with "
             f"{' '.join(PACKAGES)}, and HELM with the program helm"
         )
+    return go
+
+
+def _built(name: str, module: Path, packages: Mapping[str, str], flags: Callable[[], str]) -> Path:
+    """The cached folder with the programs of a Go module."""
+    go = _go()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "postfleet" / name
     target = cache / _fingerprint(go, module)
     cache.mkdir(parents=True, exist_ok=True)
@@ -137,6 +158,7 @@ if __name__ == "__main__":
     try:
         print(folder())
         helm()
+        monitors()
     except AssetsError as error:
         print(f"assets: {error}", file=sys.stderr)
         sys.exit(2)
