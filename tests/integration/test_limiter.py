@@ -15,7 +15,15 @@ from postfleet_workers import epoch
 from postfleet_workers.errors import PipeUnavailable
 from postfleet_workers.pipe import connect
 from postfleet_workers.throttling.limiter import NO_EPOCH, Admission
-from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
+from postfleet_workers.throttling.limits import (
+    Limit,
+    campaign_limits,
+    node_limits,
+    site_limits,
+    slowed_limit,
+    tenant_limits,
+    warmup_limit,
+)
 from postfleet_workers.throttling.redis import RedisLimiter
 from worlds import AnyWorld, MemoryWorld, RedisWorld
 
@@ -58,9 +66,9 @@ def test_unused_permits_can_be_given_back(world):
     world.limiter.acquire(NODE[:1], 1)
     world.clock.advance(30)
     taken = world.limiter.acquire(NODE[:1], 3)
-    world.limiter.give_back(NODE[:1], taken.granted)
-    world.limiter.give_back(NODE[:1], 0)
-    world.limiter.give_back((), 5)
+    world.limiter.give_back(NODE[:1], taken.granted, taken.at)
+    world.limiter.give_back(NODE[:1], 0, taken.at)
+    world.limiter.give_back((), 5, taken.at)
     assert world.limiter.acquire(NODE[:1], 50).granted == 3
 
 
@@ -87,10 +95,13 @@ def test_a_new_installation_waits_for_nothing(world):
 STEP = st.tuples(
     st.sampled_from([0.0, 0.0, 0.1, 0.7, 5.0]) | st.floats(0, 20),
     st.sampled_from(["acquire", "acquire", "acquire", "peek", "give_back", "flush", "restart", "keep", "keep_empty"]),
-    st.sets(st.integers(0, 3), max_size=4),
+    st.sets(st.integers(0, 8), max_size=4),
     st.integers(0, 40),
 )
-POOL = (*NODE, *TENANT, Limit("postfleet:limit:test", "test", 1, 10.0))
+POOL = (
+    *NODE, *TENANT, Limit("postfleet:limit:test", "test", 1, 10.0), *site_limits("acme-1", "gmail", 30, None, 400),
+    *campaign_limits(7, 50), slowed_limit("acme-1", "gmail", 1), warmup_limit("acme-1", 200),
+)  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None)
@@ -99,6 +110,7 @@ def test_redis_and_its_twin_agree_on_any_sequence(valkey, steps):
     client = connect(valkey.url())
     worlds: list[AnyWorld] = [RedisWorld(client), MemoryWorld()]
     worlds[1].clock.us = worlds[0].clock.us
+    takes = [0]
     for gap, act, picked, n in steps:
         limits = tuple(POOL[i] for i in sorted(picked))
         answers = []
@@ -106,11 +118,13 @@ def test_redis_and_its_twin_agree_on_any_sequence(valkey, steps):
             world.clock.advance(gap)
             match act:
                 case "acquire":
-                    answers.append(world.limiter.acquire(limits, n))
+                    admission = world.limiter.acquire(limits, n)
+                    answers.append((admission, admission.at))
+                    takes.append(admission.at)
                 case "peek":
                     answers.append(world.limiter.peek_many([(limits, n), (POOL, 7)], gap))
                 case "give_back":
-                    answers.append(world.limiter.give_back(limits, min(n, 1)))
+                    answers.append(world.limiter.give_back(limits, n % 3, takes[-1 - n % len(takes)]))
                 case "flush":
                     answers.append(world.flush())
                 case "restart" if world.current():
@@ -121,6 +135,18 @@ def test_redis_and_its_twin_agree_on_any_sequence(valkey, steps):
                     answers.append(world.keep(live_workers=act == "keep")[1])
         assert answers[0] == answers[1]
     client.close()
+
+
+def test_a_reserved_permit_is_given_back_as_if_never_taken(world):
+    day = (warmup_limit("acme-1", 100),)
+    world.limiter.acquire(day, 1)
+    world.clock.advance(7200)
+    taken = world.limiter.acquire(day, 3)
+    world.clock.advance(60)
+    assert (taken.granted, world.limiter.acquire(day, 1).bound) == (3, "node acme-1 warmup")
+    world.limiter.give_back(day, 1, taken.at)
+    world.limiter.give_back(day, 9, taken.at - 1)
+    assert [world.limiter.acquire(day, 1).granted for _ in range(2)] == [1, 0]
 
 
 def test_many_threads_never_get_more_than_the_limit_holds(world):
@@ -161,7 +187,7 @@ def test_a_limiter_out_of_reach_says_so_and_works_again_afterwards(tmp_path):
         for call in (
             lambda: limiter.acquire(NODE, 1),
             lambda: limiter.peek_many([(NODE, 1)], 1.0),
-            lambda: limiter.give_back(NODE, 1),
+            lambda: limiter.give_back(NODE, 1, 0),
         ):
             with pytest.raises(PipeUnavailable):
                 call()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from random import Random
 
@@ -96,7 +97,7 @@ def test_no_window_ever_holds_more_than_the_limit_whatever_redis_forgets(
         backup = dict(epoch.room("limits"))
         admission = limiter.acquire(limits, chance.choice([1, count, 2 * count]))
         back = admission.granted if chance.random() < 0.1 else 0
-        limiter.give_back(limits, back)
+        limiter.give_back(limits, back, admission.at)
         late = slack if clock.us < start + late_until * window else 0
         used += [clock.us + late] * (admission.granted - back)
         if chance.random() < fault_rate:
@@ -242,8 +243,9 @@ def test_over_several_limits_peek_is_never_below_and_hardly_above_what_acquire_g
     gaps=st.lists(st.floats(0, 0.2), min_size=3, max_size=20),
     n=st.integers(1, 20),
 )
-def test_what_is_given_back_is_as_if_never_taken(count, seconds, gaps, n):
-    limits = (limit(count, seconds),)
+@pytest.mark.parametrize("reserved", [False, True])
+def test_what_is_given_back_is_as_if_never_taken(reserved, count, seconds, gaps, n):
+    limits = (replace(limit(count, seconds), reserved=reserved),)
     clock, _, limiter = world()
     other_clock, _, other = world()
     for each in (limiter, other):
@@ -252,19 +254,89 @@ def test_what_is_given_back_is_as_if_never_taken(count, seconds, gaps, n):
         clock.us += round(gap * seconds * 1e6)
         other_clock.us = clock.us
         if step % 3 == 0:
-            limiter.give_back(limits, limiter.acquire(limits, n).granted)
+            taken = limiter.acquire(limits, n)
+            limiter.give_back(limits, taken.granted, taken.at)
         else:
             assert limiter.acquire(limits, n) == other.acquire(limits, n)
 
 
 def test_what_was_forgotten_cannot_be_given_back():
     _, epoch, limiter = world()
-    limits = (limit(100),)
-    limiter.acquire(limits, 1)
+    limits = (limit(100), replace(limit(100, name="warmup"), reserved=True))
+    taken = limiter.acquire(limits, 1)
     epoch.flush()
     epoch.keep(live_workers=True)
-    limiter.give_back(limits, 50)
+    limiter.give_back(limits, 50, taken.at)
     assert limiter.acquire(limits, 50).granted == 0
+
+
+def warmup(cap: int, seconds: float = 86_400.0) -> tuple[Limit, ...]:
+    return (Limit("postfleet:limit:warmup:acme-1:day", "node acme-1 warmup", cap, seconds, reserved=True),)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    cap=st.integers(1, 12) | st.integers(60, 120),
+    refused=st.sampled_from([0.1, 0.5, 0.9, 1.0]),
+    kind_after=st.floats(0, 2),
+    latest=st.sampled_from([0.0, 1.0, 60.0, 900.0, 1800.0]),
+    fault_rate=st.sampled_from([0.0, 0.02]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_no_window_ever_has_more_accepted_than_the_cap_whenever_the_rest_is_given_back(
+    cap, refused, kind_after, latest, fault_rate, seed
+):
+    """Two windows in which a part is refused and given back late; the receiver becomes kind on the way."""
+    chance = Random(seed)
+    clock, epoch, limiter = world()
+    seconds = 7200.0  # few enough takes for a test; what is given back late is all the more of them
+    limits, window = warmup(cap, seconds), round(seconds * 1e6)
+    accepted: list[int] = []
+    owed: list[tuple[int, int]] = []  # when it is given back, when it was taken
+    start, end = clock.us, clock.us + 3 * window
+    while clock.us < end:
+        for back, at in sorted(owed):
+            if back <= clock.us:
+                limiter.give_back(limits, 1, at)
+                owed.remove((back, at))
+        admission = limiter.acquire(limits, chance.choice([1, 2, cap]))
+        for _ in range(admission.granted):
+            if chance.random() < refused and clock.us < start + kind_after * window:
+                owed.append((clock.us + round(chance.random() * latest * 1e6), admission.at))
+            else:
+                accepted.append(clock.us)
+        if chance.random() < fault_rate:
+            epoch.flush()
+            epoch.keep(live_workers=True)
+        soonest = [back / 1e6 for back, _ in owed] + [admission.retry_at or clock()]
+        clock.us += chance.choice([1, window // (3 * cap)])
+        clock.reach(min(soonest))
+    worst = min((b - a for a, b in zip(accepted, accepted[cap:], strict=False)), default=window + 1)
+    assert worst > window
+
+
+def test_what_was_refused_at_once_does_not_count_for_a_reserved_limit():
+    clock, _, limiter = world()
+    taken = 0
+    while clock() < START + 86_400:
+        admission = limiter.acquire(warmup(50), 1)
+        taken += admission.granted
+        clock.us += 60_000_000
+        limiter.give_back(warmup(50), admission.granted, admission.at)
+    assert taken == 1440  # each minute one was tried, and none accepted
+
+
+def test_of_a_reserved_limit_each_permit_is_given_back_once_and_not_for_ever():
+    clock, _, limiter = world()
+    first = limiter.acquire(warmup(50), 1)
+    assert limiter.acquire(warmup(50), 1).granted == 0
+    for _ in range(3):
+        limiter.give_back(warmup(50), 1, first.at)
+    assert [limiter.acquire(warmup(50), 1).granted for _ in range(2)] == [1, 0]
+    at = clock.us
+    clock.us += 901_000_000
+    limiter.give_back(warmup(50), 1, at)
+    assert limiter.acquire(warmup(50), 1).granted == 0
 
 
 def test_waiting_for_retry_at_spaces_permits_evenly():

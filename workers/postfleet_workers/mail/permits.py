@@ -25,8 +25,10 @@ class Permits:
         self._limits = limits
         self._monotonic = monotonic
         self._pause = pause
+        self._reserved = tuple(limit for limit in limits if limit.reserved)
         self._left = 0
         self._granted_at = 0.0
+        self._answered_at = 0  # on the limiter's clock
 
     def take(self, wanted: int) -> str | None:
         """Take one permit; asks for `wanted` (what remains of the bundle) when none is left or they are too old.
@@ -48,7 +50,7 @@ class Permits:
                 admission = self._limiter.acquire(self._limits, wanted)
             if not admission.granted:
                 return admission.bound or "a limit"
-            self._left = admission.granted
+            self._left, self._answered_at = admission.granted, admission.at
             self._granted_at = self._monotonic()
         self._left -= 1
         return None
@@ -61,4 +63,13 @@ class Permits:
         """
         left, self._left = self._left, 0
         if left:
-            self._limiter.give_back(self._limits, left)
+            self._limiter.give_back(self._limits, left, self._answered_at)
+
+    def not_accepted(self) -> None:
+        """The mail that the last permit was taken for was not accepted: what was reserved for it is free again.
+
+        Raises:
+            PipeUnavailable: the limiter does not answer; it then counts as accepted.
+        """
+        if self._reserved:
+            self._limiter.give_back(self._reserved, 1, self._answered_at)

@@ -8,6 +8,11 @@ s to at most e + depth, so there are at most burst + (e - s) / interval of them,
 above window / (count - burst + 1). Because a permit may be used up to a second after it was granted, the window
 reckoned with is that much longer (a 60th of it, at most a second): the limit holds where it is felt, at the receiver.
 
+Some permits are reserved and may be given back minutes later, when a mail was not accepted. Lowering TAT by so much
+would be wrong: time that has passed meanwhile would count twice, and the longer everything is refused, the more could
+go out at once. So what was taken lately is remembered, and TAT is reckoned anew without what was given back (`retake`):
+a window then holds no more than it would had that never been taken.
+
 Redis may forget. `since` is when it may have: a bucket counts as empty then, so forgetting never buys a permit. A
 limit seen for the first time starts with one permit instead of a burst.
 """
@@ -15,7 +20,7 @@ limit seen for the first time starts with one permit instead of a burst.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 SECOND_US = 1_000_000
@@ -70,6 +75,33 @@ def reckon(stored: int | None, since: int | None, now: int, of: Bucket) -> int:
     if since is not None:
         tat = max(tat, since + of.depth_us)
     return min(max(tat, now), now + of.depth_us)
+
+
+@dataclass(frozen=True, slots=True)
+class Take:
+    """`n` permits taken `at` (server time) when TAT was reckoned to be `before`."""
+
+    at: int
+    n: int
+    before: int
+
+
+def retake(takes: Sequence[Take], n: int, at: int, since: int | None, of: Bucket) -> tuple[list[Take], int] | None:
+    """Takes, and TAT after them, had `n` permits less been taken `at`; None if nothing of that is remembered."""
+    less = list(takes)
+    first = None
+    for i in reversed(range(len(less))):
+        if n > 0 and less[i].at == at and less[i].n > 0:
+            first, back = i, min(n, less[i].n)
+            less[i], n = replace(less[i], n=less[i].n - back), n - back
+    if first is None:
+        return None
+    tat = less[first].before
+    for i, take in enumerate(less[first:], first):
+        tat = reckon(tat, since if since is not None and since <= take.at else None, take.at, of)
+        less[i] = replace(take, before=tat)
+        tat += take.n * of.interval_us
+    return less, tat
 
 
 def admit(tats: Sequence[int], buckets: Sequence[Bucket], n: int, until: int) -> Verdict:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from postfleet_workers.throttling.gcra import SECOND_US, admit, bucket, reckon
@@ -11,6 +11,8 @@ from postfleet_workers.throttling.limits import Limit
 
 # The bound while Redis has been emptied and the relay has not noticed yet: nothing goes out (fail closed).
 NO_EPOCH = "redis was emptied, waiting for the relay"
+# How long a reserved permit may be given back: longer than a server may take to answer the final dot.
+RESERVED_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +24,14 @@ class Admission:
         retry_at: when one more may go out, in the server's epoch seconds; None if all were granted.
         bound: name of the limit that holds the others back; None if all were granted.
         wait_seconds: from the server's now to `retry_at`; 0 if all were granted.
+        at: when it was answered, in the server's epoch microseconds; what is given back is known by it.
     """
 
     granted: int
     retry_at: float | None = None
     bound: str | None = None
     wait_seconds: float = 0.0
+    at: int = field(default=0, compare=False)
 
 
 class Limiter(Protocol):
@@ -45,8 +49,12 @@ class Limiter(Protocol):
         Exact for one limit; for several it may be one or two above what `acquire` grants, never below.
         """
 
-    def give_back(self, limits: Sequence[Limit], n: int) -> None:
-        """Return `n` unused permits of an earlier `acquire` with these limits."""
+    def give_back(self, limits: Sequence[Limit], n: int, at: int) -> None:
+        """Return `n` unused permits of the `acquire` with these limits that was answered `at`.
+
+        What is given back of a `reserved` limit is as if never taken, for up to `RESERVED_SECONDS`; later it counts as
+        used. Of any other limit only within a second, see `gcra`.
+        """
 
 
 def judge(
@@ -59,9 +67,9 @@ def judge(
     reckoned = [reckon(tats.get(limit.key), since, now, of) for limit, of in zip(limits, buckets, strict=True)]
     verdict = admit(reckoned, buckets, n, until)
     if verdict.bound is None or verdict.retry_us is None:
-        return Admission(n)
+        return Admission(n, at=now)
     wait = (verdict.retry_us - now) / SECOND_US
-    return Admission(verdict.granted, verdict.retry_us / SECOND_US, limits[verdict.bound].name, wait)
+    return Admission(verdict.granted, verdict.retry_us / SECOND_US, limits[verdict.bound].name, wait, now)
 
 
 def refuse(limits: Sequence[Limit], n: int, now: int) -> Admission:

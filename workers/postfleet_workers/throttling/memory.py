@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from postfleet_workers.epoch import MemoryEpoch
-from postfleet_workers.throttling.gcra import SECOND_US, bucket, reckon
-from postfleet_workers.throttling.limiter import Admission, judge, refuse
+from postfleet_workers.throttling.gcra import SECOND_US, Take, bucket, reckon, retake
+from postfleet_workers.throttling.limiter import RESERVED_SECONDS, Admission, judge, refuse
 from postfleet_workers.throttling.limits import Limit
 from postfleet_workers.throttling.sessions import Place
 
@@ -37,18 +37,33 @@ class MemoryLimiter:
             until = now + round(horizon_seconds * SECOND_US)
             return [judge(limits, n, self._tats, self._since(), now, until) for limits, n in asks]
 
-    def give_back(self, limits: Sequence[Limit], n: int) -> None:
+    def give_back(self, limits: Sequence[Limit], n: int, at: int) -> None:
         """See `Limiter`."""
         with self._epoch.lock:
             for limit in limits if n > 0 else ():
-                if limit.key in self._tats:
-                    self._tats[limit.key] -= n * bucket(limit.count, limit.window_seconds).interval_us
+                of = bucket(limit.count, limit.window_seconds)
+                if limit.key not in self._tats:
+                    continue
+                if not limit.reserved:
+                    self._tats[limit.key] -= n * of.interval_us
+                elif found := retake(self._remembered(limit.key), n, at, self._since(), of):
+                    self._takes[limit.key], self._tats[limit.key] = found
 
     def _take(self, limits: Sequence[Limit], n: int, now: int) -> None:
         for limit in limits:
             of = bucket(limit.count, limit.window_seconds)
             tat = reckon(self._tats.get(limit.key), self._since(), now, of)
             self._tats[limit.key] = tat + n * of.interval_us
+            if limit.reserved:
+                self._takes[limit.key] = [*self._remembered(limit.key), Take(now, n, tat)]
+
+    def _remembered(self, key: str) -> list[Take]:
+        oldest = self._now() - round(RESERVED_SECONDS * SECOND_US)
+        return [take for take in self._takes.get(key, ()) if take.at >= oldest]
+
+    @property
+    def _takes(self) -> dict[str, list[Take]]:
+        return self._epoch.room("takes")
 
     @property
     def _tats(self) -> dict[str, int]:
