@@ -1,8 +1,9 @@
 """SMTP servers for tests: what they accept is on record, and they fail exactly where they are told to.
 
 `Lab` is aiosmtpd in a thread (replies per recipient, STARTTLS, AUTH). `FaultyLab` is a plain socket server that drops
-the connection, stalls or answers anything at any phase, which aiosmtpd cannot. Both append to `accepted` when they take
-responsibility for a mail, and to `log` in the order in which things reach them.
+the connection, stalls or answers anything at any phase, which aiosmtpd cannot; `provider_lab` makes it a provider with
+limits. All append to `accepted` when they take responsibility for a mail, and to `log` in the order in which things
+reach them. Several stand at the same port of 127.0.0.2, 127.0.0.3 …, as MX hosts do.
 """
 
 from __future__ import annotations
@@ -74,17 +75,33 @@ class Dropped(Exception):  # noqa: N818 - control flow
 
 
 class FaultyLab:
-    """A small SMTP server with faults. `fail(phase, …)` arms the next one to get there; each fault fires once."""
+    """A small SMTP server with faults. `fail(phase, …)` arms the next one to get there; each fault fires once.
+
+    With `tls` it offers STARTTLS; `tls_fault` is what it does instead: `refuse` it, or `drop` within the handshake.
+    """
 
     def __init__(
-        self, *, pipelining: bool = False, utf8: bool = False, log: list[tuple[str, Any]] | None = None
+        self,
+        *,
+        pipelining: bool = False,
+        utf8: bool = False,
+        log: list[tuple[str, Any]] | None = None,
+        tls: ssl.SSLContext | None = None,
+        tls_fault: str = "",
+        host: str = HOST,
+        port: int = 0,
     ) -> None:
+        self.tls = tls
+        self.tls_fault = tls_fault
+        self.secured = 0
+        self.sources: list[str] = []
         self.accepted: list[Accepted] = []
         self.log: list[tuple[str, Any]] = log if log is not None else []
         self.connections = 0
         self._offers = ["lab"] + ["PIPELINING"] * pipelining + ["SMTPUTF8"] * utf8 + ["8BITMIME"]
+        self._offers[1:1] = ["STARTTLS"] * (tls is not None)
         self._faults: dict[Phase, list[Fault]] = {}
-        self._listener = socket.create_server((HOST, 0))
+        self._listener = socket.create_server((host, port))
         # Little fits on the way: who is still writing a body when the server drops it gets to know.
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         self.port: int = self._listener.getsockname()[1]
@@ -123,10 +140,11 @@ class FaultyLab:
     def _listen(self) -> None:
         while not self._stopping:
             try:
-                connection, _ = self._listener.accept()
+                connection, (source, _) = self._listener.accept()
             except OSError:
                 return
             self.connections += 1
+            self.sources.append(source)
             self._open.add(connection)
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
             self._threads.append(thread)
@@ -135,8 +153,20 @@ class FaultyLab:
     def _serve(self, connection: socket.socket) -> None:
         with connection, suppress(OSError, Dropped):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            Conversation(self, connection, self._offers).run()
+            conversation = Conversation(self, connection, self._offers)
+            try:
+                conversation.run()
+            finally:
+                conversation.close()
+                self.ended(conversation)
         self._open.discard(connection)
+
+    def ended(self, conversation: Conversation) -> None:
+        """A connection is over; see `provider_lab`."""
+
+    def judge(self, phase: Phase, conversation: Conversation) -> str | None:
+        """What to answer at a phase instead of the usual; see `provider_lab`."""
+        return None
 
     def reach(self, phase: Phase, say: Callable[[str], None]) -> bool:
         """Run into the fault armed for this phase, if any; whether it has answered in place of the server."""
@@ -162,6 +192,8 @@ class Conversation:
         self._connection = connection
         self._file = connection.makefile("rb")
         self._offers = offers
+        self.source: str = connection.getpeername()[0]
+        self.sender = self.recipient = ""
 
     def run(self) -> None:
         self._at(Phase.CONNECT, None)
@@ -175,11 +207,16 @@ class Conversation:
                 case "EHLO" | "HELO":
                     lines = [f"250{' ' if i == len(self._offers) - 1 else '-'}{o}" for i, o in enumerate(self._offers)]
                     self._at(Phase.EHLO, "\r\n".join(lines))
+                case "STARTTLS" if self._lab.tls and self._lab.tls_fault == "refuse":
+                    self._say("454 4.7.0 TLS not available")
+                case "STARTTLS" if self._lab.tls:
+                    self._say("220 2.0.0 go on")
+                    self._secure(self._lab.tls)
                 case "MAIL":
-                    sender = command.partition("<")[2].partition(">")[0]
+                    sender = self.sender = command.partition("<")[2].partition(">")[0]
                     self._at(Phase.MAIL, "250 2.1.0 ok")
                 case "RCPT":
-                    wanted = command.partition("<")[2].partition(">")[0]
+                    wanted = self.recipient = command.partition("<")[2].partition(">")[0]
                     recipient = wanted if self._at(Phase.RCPT, "250 2.1.5 ok") else ""
                 case "DATA" if not recipient:
                     self._say("503 5.5.1 no valid recipients")
@@ -196,6 +233,10 @@ class Conversation:
                 case _:
                     self._say("502 5.5.2 what?")
 
+    def close(self) -> None:
+        self._file.close()
+        self._connection.close()
+
     def _take(self, sender: str, recipient: str) -> None:
         body = []
         while (line := self._file.readline()) != b".\r\n":
@@ -206,7 +247,7 @@ class Conversation:
                 raise Dropped
         mail = Accepted.of(sender, recipient, b"".join(body))
         self._lab.log.append(("dot", mail.message_id))
-        if self._lab.reach(Phase.DOT, self._say):
+        if self._lab.reach(Phase.DOT, self._say) or self._judged(Phase.DOT):
             return
         self._lab.accepted.append(mail)
         self._say(f"250 2.0.0 ok queued as {len(self._lab.accepted)}")
@@ -214,11 +255,30 @@ class Conversation:
 
     def _at(self, phase: Phase, answer: str | None) -> bool:
         """Answer as usual, unless a fault is armed; whether the usual answer was given."""
-        if self._lab.reach(phase, self._say):
+        if self._lab.reach(phase, self._say) or self._judged(phase):
             return False
         if answer is not None:
             self._say(answer)
         return True
+
+    def _judged(self, phase: Phase) -> bool:
+        """Whether the lab answered in its own way, ending the connection if it said 421."""
+        answer = self._lab.judge(phase, self)
+        if answer is None:
+            return False
+        self._say(answer)
+        if answer.startswith("421"):
+            raise Dropped
+        return True
+
+    def _secure(self, tls: ssl.SSLContext) -> None:
+        if self._lab.tls_fault == "drop":
+            self._connection.recv(1)
+            raise Dropped
+        self._connection = tls.wrap_socket(self._connection, server_side=True)
+        self._file = self._connection.makefile("rb")
+        self._offers = [offer for offer in self._offers if offer != "STARTTLS"]
+        self._lab.secured += 1
 
     def _say(self, text: str) -> None:
         self._connection.sendall(text.encode() + b"\r\n")
@@ -242,6 +302,8 @@ class Lab:
         login: tuple[str, str] | None = None,
         pipelining: bool = True,
         log: list[tuple[str, Any]] | None = None,
+        host: str = HOST,
+        port: int = 0,
     ) -> None:
         self.accepted: list[Accepted] = []
         self.rcpt: dict[str, str] = {}
@@ -273,7 +335,7 @@ class Lab:
             def _tls_protocol_was_here(self) -> bool:
                 return self._original_transport is not None
 
-        listener = socket.create_server((HOST, 0))
+        listener = socket.create_server((host, port))
         self.port: int = listener.getsockname()[1]
 
         class Started(Controller):
@@ -285,7 +347,7 @@ class Lab:
 
         self._controller = Started(
             self,
-            hostname=HOST,
+            hostname=host,
             port=self.port,
             ready_timeout=10,
             ssl_context=tls if implicit else None,

@@ -211,7 +211,7 @@ class Sessions:
 
     def _open(self, node: NodeSpec, destination: Destination, login: Login | None) -> Held | None:
         places = _places(node, destination)
-        session_id = self._lease(node, places)
+        session_id = self._lease(node, destination, places)
         if session_id is None:
             return None
         try:
@@ -224,25 +224,25 @@ class Sessions:
             self._busy[session_id] = held
         return held
 
-    def _lease(self, node: NodeSpec, places: Sequence[Place]) -> str | None:
+    def _lease(self, node: NodeSpec, destination: Destination, places: Sequence[Place]) -> str | None:
         names = _names(places)
         with self._changed:
             if spare := self._spare.get(names):
                 return spare.pop()
         session_id = uuid.uuid4().hex
         if not self._leases.acquire(places, session_id):
-            return self._inherit(node, places)
+            return self._inherit(node, destination, places)
         with self._changed:
             self._leased[session_id] = names
             self._start_keeper()
         return session_id
 
-    def _inherit(self, node: NodeSpec, places: Sequence[Place]) -> str | None:
+    def _inherit(self, node: NodeSpec, destination: Destination, places: Sequence[Place]) -> str | None:
         """The lease of an idle session to another destination, which is closed for it; None where it is of no use."""
         names = _names(places)
         with self._changed:
             idle = [held for (name, _), waiting in self._idle.items() if name == node.name for held in waiting]
-            if not idle:
+            if not idle or self._idle.get((node.name, destination.key)):  # one came back just now
                 return None
             held = min(idle, key=lambda held: (held.places != names, held.idle_since))
             self._remove_idle(held)
