@@ -18,10 +18,10 @@ def test_nothing_of_it_is_made_unasked(helm: Helm) -> None:
     assert not kinds & {"NetworkPolicy", "PodMonitor", "PrometheusRule"}
 
 
-def test_monitors_find_operator_relay_and_workers(helm: Helm) -> None:
+def test_monitors_find_all_that_runs(helm: Helm) -> None:
     rendered = helm.render("existing")
     found = {monitor["metadata"]["name"]: monitor["spec"] for monitor in of_kind(rendered, "PodMonitor")}
-    assert found.keys() == {"mailroom-operator", "mailroom-relay", "mailroom-workers"}
+    assert found.keys() == {f"mailroom-{name}" for name in ("operator", "relay", "web", "inbound", "workers")}
     targets = [*(pod for _, pod in pods(rendered)), WORKER]
     for name, spec in found.items():
         selector = spec["selector"]["matchLabels"].items()
@@ -50,6 +50,12 @@ def test_policies_let_in_metrics_and_out_what_is_needed(helm: Helm) -> None:
         spec = one(rendered, "NetworkPolicy", f"mailroom-{name}")["spec"]
         assert (spec["policyTypes"], spec["ingress"]) == (["Ingress", "Egress"], [])
         assert {port["port"] for rule in spec["egress"] for port in rule["ports"]} == {53, 5432, 6379}
+    for name, port, peers in (("web", 8081, True), ("inbound", 2525, False)):
+        spec = one(rendered, "NetworkPolicy", f"mailroom-{name}")["spec"]
+        metrics, public = spec["ingress"]
+        assert [each["port"] for rule in (metrics, public) for each in rule["ports"]] == [HEALTH_PORT, port]
+        assert ("from" in metrics, "from" in public) == (True, peers)
+        assert {each["port"] for rule in spec["egress"] for each in rule["ports"]} == {53, 5432}
     assert one(rendered, "NetworkPolicy", "mailroom-workers", "shop")
     selector = one(rendered, "NetworkPolicy", "mailroom-workers")["spec"]["podSelector"]["matchLabels"]
     assert selector.items() <= WORKER["metadata"]["labels"].items()

@@ -90,7 +90,7 @@ def test_settings_are_what_was_written(helm: Helm) -> None:
 
 def test_one_url_may_be_given_and_the_other_be_there(helm: Helm) -> None:
     rendered = helm.render("everywhere")
-    [secret, hook] = of_kind(rendered, "Secret")
+    secret, hook = (one(rendered, "Secret", f"postfleet-{name}") for name in ("connections", "migrations"))
     assert secret["stringData"].keys() == hook["stringData"].keys() == {REDIS}
     render = operator_settings(rendered).render
     assert set(render.urls) == {DATABASE}
@@ -112,9 +112,9 @@ def test_the_operator_s_lease_is_the_one_that_it_may_change(helm: Helm) -> None:
 def test_probes_ask_where_the_process_listens(rendered: list[Manifest]) -> None:
     for deployment in of_kind(rendered, "Deployment"):
         [only] = deployment["spec"]["template"]["spec"]["containers"]
-        if only["name"] not in ("operator", "relay"):
+        if only["name"] not in ("operator", "relay", "web", "inbound"):
             continue
-        assert only["ports"] == [{"name": "health", "containerPort": int(env(only)["POSTFLEET_HEALTH_PORT"])}]
+        assert only["ports"][0] == {"name": "health", "containerPort": int(env(only)["POSTFLEET_HEALTH_PORT"])}
         assert env(only)["POSTFLEET_HEALTH_HOST"] == "0.0.0.0"
         paths = {kind: only[f"{kind}Probe"]["httpGet"]["path"] for kind in ("startup", "readiness", "liveness")}
         assert paths == {"startup": "/healthz", "readiness": "/readyz", "liveness": "/healthz"}
@@ -200,7 +200,8 @@ def test_migrations_of_the_release_s_own_database_are_the_relay_s_first_step(hel
 def test_migrations_can_be_left_to_others(helm: Helm) -> None:
     rendered = helm.render({"migrations": {"enabled": False}})
     assert of_kind(rendered, "Job") == []
-    assert [found["metadata"]["name"] for found in of_kind(rendered, "Secret")] == ["postfleet-connections"]
+    names = [found["metadata"]["name"] for found in of_kind(rendered, "Secret")]
+    assert names == ["postfleet-connections", "postfleet-secret-key"]
 
 
 def test_the_development_servers_are_where_the_urls_say(helm: Helm) -> None:
@@ -273,8 +274,9 @@ def test_notes_say_what_to_do_next(helm: Helm) -> None:
     assert "helm test postfleet -n mail" in notes("external")
     assert "DEVELOPMENT ONLY" not in notes("external")
     assert "PostgreSQL and Redis of this release keep no volume" in notes("dev")
-    assert "cache and pg-app" in notes("existing") or "pg-app and cache" in notes("existing")
-    assert "put pg-app and postfleet-connections there first" in notes("everywhere")
+    assert "mail-key and pg-app and cache, which must be in every namespace" in notes("existing")
+    needed = "put pg-app and postfleet-connections and postfleet-secret-key"
+    assert f"{needed} there first" in notes("everywhere")
     said = notes("everywhere", "--set=settings.POSTFLEET_LEASE_SECONDS=90")
-    assert "put pg-app and postfleet-connections and the ConfigMap postfleet-settings there first" in said
+    assert f"{needed} and the ConfigMap postfleet-settings there first" in said
     assert "rollout status deployment" in said

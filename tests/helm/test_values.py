@@ -32,6 +32,24 @@ URL = "postgresql://u:p@db/postfleet"
         ),
         pytest.param(MINIMAL | {"settings": {"POSTFLEET_POOL": "x"}}, ["settings.POSTFLEET_POOL"], id="own"),
         pytest.param(
+            MINIMAL | {"settings": {"POSTFLEET_SECRET_KEY": "x"}},
+            ["settings.POSTFLEET_SECRET_KEY", "secretKey.existingSecret.name"],
+            id="key",
+        ),
+        pytest.param(
+            MINIMAL | {"settings": {"POSTFLEET_PUBLIC_URL": "https://x"}},
+            ["settings.POSTFLEET_PUBLIC_URL", "publicUrl"],
+            id="public-url",
+        ),
+        pytest.param(
+            MINIMAL | {"web": {"enabled": True}}, ["web.enabled", "Give publicUrl", "https://"], id="web-nowhere"
+        ),
+        pytest.param(
+            MINIMAL | {"publicUrl": "https://a.example", "web": {"ingress": {"enabled": True}}},
+            ["web.ingress.enabled", "web.enabled=true"],
+            id="ingress-to-nothing",
+        ),
+        pytest.param(
             MINIMAL | {"operator": {"serviceAccount": {"create": False}}},
             ["operator.serviceAccount", "`default` would get", "give operator.serviceAccount.name"],
             id="everybody-s-account",
@@ -42,6 +60,9 @@ URL = "postgresql://u:p@db/postfleet"
         pytest.param(MINIMAL | {"operator": {"replicas": "2"}}, ["/operator/replicas", "want integer"], id="text"),
         pytest.param(MINIMAL | {"operator": {"logLevel": "debug"}}, ["/operator/logLevel", "DEBUG"], id="level"),
         pytest.param(MINIMAL | {"database": {"url": "mysql://db"}}, ["/database/url", "postgres"], id="mysql"),
+        pytest.param(MINIMAL | {"publicUrl": "news.example.com"}, ["/publicUrl", "https"], id="no-url"),
+        pytest.param(MINIMAL | {"publicUrl": "https://news.example.com/mail"}, ["/publicUrl"], id="url-with-path"),
+        pytest.param(MINIMAL | {"inbound": {"service": {"type": "Mail"}}}, ["/inbound/service/type"], id="service"),
         pytest.param(MINIMAL | {"settings": {"LEASE": 3}}, ["/settings", "'LEASE' not allowed"], id="not-ours"),
         pytest.param(MINIMAL | {"watchNamespaces": ["A"]}, ["/watchNamespaces/0"], id="namespace"),
         pytest.param(
@@ -61,14 +82,16 @@ def test_values_that_cannot_work_are_named(helm: Helm, values: dict[str, Any], w
     assert [word for word in words if word.lower() not in said.lower()] == [], said
 
 
-@pytest.mark.parametrize("component", ["operator", "relay"])
+@pytest.mark.parametrize("component", ["operator", "relay", "web", "inbound"])
 def test_no_variable_of_the_chart_s_own_can_be_given_twice(helm: Helm, component: str) -> None:
     rendered = helm.render({"image": {"pullSecrets": ["a"]}, "settings": {"POSTFLEET_LEASE_SECONDS": 90}})
     existing = helm.render("existing")
     names = {
         name
         for objects, prefix in ((rendered, "postfleet"), (existing, "mailroom"))
-        for each in containers(one(objects, "Deployment", f"{prefix}-{component}")["spec"]["template"])
+        for found in of_kind(objects, "Deployment")
+        if found["metadata"]["name"] == f"{prefix}-{component}"
+        for each in containers(found["spec"]["template"])
         for name in env(each)
     } - {"TZ", *({"POSTFLEET_LOG_LEVEL"} if component == "relay" else ())}
     for name in sorted(names):

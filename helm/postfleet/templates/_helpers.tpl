@@ -127,6 +127,41 @@ POSTFLEET_REDIS_URL: {{ . | quote }}
 {{ include "postfleet.fullname" . }}-connections
 {{- end -}}
 
+{{/* What relay, workers and receivers must agree on: the data of the ConfigMap; empty where there is nothing. */}}
+{{- define "postfleet.settings" -}}
+{{- with .Values.publicUrl }}
+POSTFLEET_PUBLIC_URL: {{ trimSuffix "/" . | quote }}
+{{- end }}
+{{- range $name, $value := .Values.settings }}
+{{ $name }}: {{ ternary (toJson $value) (toString $value) (kindIs "float64" $value) | quote }}
+{{- end }}
+{{- end -}}
+
+{{- define "postfleet.settingsFrom" -}}
+{{- if include "postfleet.settings" . }}
+envFrom:
+  - configMapRef:
+      name: {{ include "postfleet.fullname" . }}-settings
+{{- end }}
+{{- end -}}
+
+{{/* Where the secret key is. */}}
+{{- define "postfleet.keySecret" -}}
+{{ default (printf "%s-secret-key" (include "postfleet.fullname" .)) .Values.secretKey.existingSecret.name }}
+{{- end -}}
+
+{{- define "postfleet.keySecretKey" -}}
+{{ ternary .Values.secretKey.existingSecret.key "POSTFLEET_SECRET_KEY" (ne .Values.secretKey.existingSecret.name "") }}
+{{- end -}}
+
+{{- define "postfleet.keyEnv" -}}
+- name: POSTFLEET_SECRET_KEY
+  valueFrom:
+    secretKeyRef:
+      name: {{ include "postfleet.keySecret" . | quote }}
+      key: {{ include "postfleet.keySecretKey" . | quote }}
+{{- end -}}
+
 {{/* The `restricted` Pod Security Standard, and a root filesystem that nobody writes to. The user is the image's. */}}
 {{- define "postfleet.podSecurity" -}}
 runAsNonRoot: true
