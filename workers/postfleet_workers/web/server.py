@@ -29,7 +29,7 @@ MOST_HEAD_BYTES = 16 * 1024  # a signed address of a link is the longest of it
 IDLE_SECONDS = 10
 # Of the shutdown: answers that were begun, then what readers did.
 ANSWER_SECONDS = 10
-FLUSH_SECONDS = 15.0
+FLUSH_SECONDS = 10.0
 
 
 def serve(settings: Settings, key: bytes) -> None:
