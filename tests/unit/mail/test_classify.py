@@ -1,110 +1,129 @@
+"""Replies of real servers, `replies.yaml`, and how they are taken; the promises that hold for any reply."""
+
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.classify import Bounced, Deferred, Refused, Scope, Sent, Unknown, classify
+from postfleet_workers.mail.classify import (
+    FALLBACK,
+    Bounced,
+    Deferred,
+    Refused,
+    Sent,
+    Unknown,
+    classify,
+    is_fallback,
+    read,
+)
 from postfleet_workers.mail.reply import Phase, Reply, parse
+from postfleet_workers.mail.rules import Permanence, Scope, rulebook
 
-R, M, S, D = Scope.RECIPIENT, Scope.MESSAGE, Scope.SOURCE, Scope.DESTINATION
-MAIL, RCPT, DATA, DOT, BANNER = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT, Phase.BANNER
+CORPUS: dict[str, list[dict[str, str]]] = yaml.safe_load(Path(__file__).with_name("replies.yaml").read_text("utf-8"))
+MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT
 
-TABLE = [
-    # accepted
-    (DOT, "250 2.0.0 Ok: queued", Sent, None),
-    (DOT, "250 OK", Sent, None),
-    # the recipient
-    (RCPT, "550 5.1.1 The email account that you tried to reach does not exist", Bounced, R),
-    (RCPT, "550 5.1.10 Recipient not found", Bounced, R),
-    (RCPT, "550 5.2.1 The email account that you tried to reach is disabled", Bounced, R),
-    (RCPT, "550 5.5.0 Requested action not taken: mailbox unavailable (in reply to RCPT)", Bounced, R),
-    (RCPT, "550 No such user here", Bounced, R),
-    (RCPT, "550", Bounced, R),
-    (RCPT, "554 5.7.1 unknown user", Bounced, R),
-    (DOT, "550 5.1.1 user unknown", Bounced, R),
-    (DOT, "552 5.2.2 mailbox full", Bounced, R),
-    (RCPT, "452 4.2.2 The email account that you tried to reach is over quota", Deferred, R),
-    (RCPT, "450 4.2.0 <a@b>: Recipient address rejected: Greylisted, see http://postgrey", Deferred, R),
-    (RCPT, "451 4.7.1 Greylisting in action, please come back later", Deferred, R),
-    (RCPT, "450 try later", Deferred, R),
-    # the message
-    (DOT, "554 5.6.0 Message contains invalid header", Bounced, M),
-    (DOT, "550 5.7.1 Message refused by policy", Bounced, M),
-    (RCPT, "550 5.7.1 Delivery not authorized", Bounced, M),
-    (DOT, "552 5.3.4 Message too big for system", Bounced, M),
-    (DOT, "554 Transaction failed", Bounced, M),
-    (DOT, "550 This message was classified as SPAM", Bounced, M),
-    # the source: never a bounce
-    (DOT, "421 4.7.28 Gmail has detected an unusual rate of unsolicited mail", Deferred, S),
-    (MAIL, "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred", Deferred, S),
-    (
-        MAIL,
-        "451 4.7.650 The mail server [192.0.2.1] has been temporarily rate limited due to IP reputation (S843)",
-        Deferred,
-        S,
-    ),
-    (RCPT, "451 [BS02] Message rejected", Deferred, S),
-    (BANNER, "421 [HCM1] too many messages", Deferred, S),
-    (BANNER, "421-RL000010 - throttled", Deferred, S),
-    (
-        MAIL,
-        "421 4.7.1 [TS03] All messages from 192.0.2.1 will be permanently deferred; Retrying will NOT succeed.",
-        Refused,
-        S,
-    ),
-    (DOT, "550 5.7.515 Access denied, sending domain does not meet the required authentication level", Refused, S),
-    (DOT, "550 5.7.26 This mail has been blocked because the sender is unauthenticated", Refused, S),
-    (DOT, "421 4.7.23 The IP address sending this message does not have a PTR record", Deferred, S),
-    (DOT, "550 5.7.30 This mail lacks DKIM", Refused, S),
-    (MAIL, "550 5.7.606 Access denied, banned sending IP [192.0.2.1]", Refused, S),
-    (RCPT, "554 5.7.1 Service unavailable; Client host [192.0.2.1] blocked using zen.spamhaus.org", Refused, S),
-    (RCPT, "554 5.7.1 <a@b>: Relay access denied", Refused, S),
-    (MAIL, "530 5.7.0 Authentication required", Refused, S),
-    (MAIL, "553 5.1.8 Sender address rejected: Domain not found", Refused, S),
-    (MAIL, "550 no", Refused, S),
-    (MAIL, "503 5.5.1 Error: need EHLO", Refused, S),
-    (DATA, "503 bad sequence", Refused, S),
-    # the destination
-    (MAIL, "421 Service not available, closing channel", Deferred, D),
-    (RCPT, "421 4.3.2 Service shutting down", Deferred, D),
-    (DOT, "451 4.3.0 Temporary system problem", Deferred, D),
-    (DOT, "452 4.3.1 Insufficient system storage", Deferred, D),
-    (DOT, "451 try later", Deferred, D),
-    (RCPT, "450 4.4.1 connection timed out", Deferred, D),
-    (BANNER, "554 no SMTP service here", Deferred, D),
-    (RCPT, "554 5.4.4 unable to route", Deferred, D),
-    # no answers at all
-    (DOT, "-1 gibberish", Unknown, None),
-    (DOT, "354 go on", Unknown, None),
-    (DOT, "777 what", Unknown, None),
-    (RCPT, "-1 gibberish", Deferred, D),
-    (DATA, "354 go on", Deferred, D),
-    (DATA, "250 what for", Deferred, D),
-]
+
+def reply(line: str) -> Reply:
+    return parse(int(line[:3]), line[4:])
+
+
+@pytest.mark.parametrize("servers", CORPUS)
+def test_real_replies_are_taken_as_they_are_meant(servers: str) -> None:
+    disagreements = []
+    for row in CORPUS[servers]:
+        found = read(reply(row["reply"]), Phase(row["at"]))
+        taken = f"{found.scope} {'permanent' if found.permanent else 'temporary'}"
+        if (taken, found.rule) != (row["is"], row["rule"]):
+            disagreements.append(
+                f"{row['at']}: {row['reply']}\n  expected {row['is']} by {row['rule']}, got {taken} by {found.rule}"
+            )
+    assert not disagreements, "\n".join(["", *disagreements])
+
+
+def test_the_corpus_is_large_and_every_provider_s_rules_have_a_reply_in_it() -> None:
+    rows = [row for replies in CORPUS.values() for row in replies]
+    assert len(rows) >= 250
+    named = {row["rule"].split(".")[0] for row in rows}
+    assert {rule.id.split(".")[0] for rule in rulebook().texts} <= named
+
+
+def test_every_rule_has_a_name_of_its_own_and_a_source() -> None:
+    texts = rulebook().texts
+    ids = [rule.id for rule in texts]
+    assert sorted(set(ids)) == sorted(ids)
+    assert not [rule.id for rule in texts if not rule.source or rule.id.startswith((FALLBACK, "iana:"))]
 
 
 @pytest.mark.parametrize(
-    ("phase", "line", "verdict", "scope"), [pytest.param(*row, id=f"{row[0]}: {row[1][:60]}") for row in TABLE]
+    ("phase", "line", "verdict", "hard"),
+    [
+        (DOT, "250 2.0.0 Ok: queued", Sent, None),
+        (DOT, "250 OK", Sent, None),
+        (RCPT, "550 5.1.1 no such user", Bounced, True),
+        (DOT, "550 5.1.1 no such user", Bounced, True),
+        (RCPT, "550", Bounced, False),  # no rule knows it: the mail bounces, the address may get the next one
+        (DOT, "550 5.6.0 malformed", Bounced, False),
+        (RCPT, "550 5.7.1 takes mail of few", Bounced, False),
+        (RCPT, "552 5.2.2 mailbox full", Deferred, None),
+        (RCPT, "451 4.7.1 greylisted", Deferred, None),
+        (RCPT, "554 5.7.1 blocked using zen.spamhaus.org", Refused, None),
+        (MAIL, "421 4.7.1 [TS03] Retrying will NOT succeed", Refused, None),
+        (MAIL, "421 4.7.0 [TSS04] temporarily deferred", Deferred, None),
+        (RCPT, "554 5.4.4 unable to route", Deferred, None),
+        (DATA, "354 go on", Deferred, None),
+        (DATA, "250 what for", Deferred, None),
+        (DOT, "354 go on", Unknown, None),
+        (DOT, "777 what", Unknown, None),
+    ],
 )
-def test_a_reply_becomes_a_verdict(phase: Phase, line: str, verdict: type, scope: Scope | None) -> None:
-    code, _, text = line.partition("-" if line.startswith("421-") else " ") if line[0] != "-" else ("-1", "", line[3:])
-    found = classify(parse(int(code), text), phase)
+def test_a_reply_becomes_a_verdict(phase: Phase, line: str, verdict: type, hard: bool | None) -> None:
+    found = classify(reply(line), phase)
     assert type(found) is verdict
-    assert getattr(found, "scope", None) == scope
+    assert getattr(found, "hard", None) is hard
 
 
-@given(
-    st.integers(-1, 999), st.sampled_from(["", "4.7.1", "5.1.1", "5.9.9", "2.0.0"]), st.text(), st.sampled_from(Phase)
-)
-def test_unknown_comes_only_after_the_dot_and_a_4xx_never_bounces_a_recipient(
-    code: int, enhanced: str, text: str, phase: Phase
-) -> None:
+def test_what_is_no_reply_is_unknown_only_after_the_dot() -> None:
+    assert isinstance(classify(Reply(-1, "", "gibberish"), DOT), Unknown)
+    assert isinstance(classify(Reply(-1, "", "gibberish"), RCPT), Deferred)
+
+
+ANY: Any = st.one_of(st.text(), st.sampled_from([row["reply"][4:] for replies in CORPUS.values() for row in replies]))
+
+
+@given(st.integers(-1, 999), st.sampled_from(["", "4.7.1", "5.1.1", "5.9.9", "2.0.0"]), ANY, st.sampled_from(Phase))
+def test_whatever_a_server_says_the_promises_hold(code: int, enhanced: str, text: str, phase: Phase) -> None:
     verdict = classify(Reply(code, enhanced, text), phase)
-    if isinstance(verdict, Unknown):
-        assert phase is Phase.DOT
-    if isinstance(verdict, Sent):
-        assert 200 <= code <= 299
-        assert phase is Phase.DOT
-    if isinstance(verdict, Bounced) and 400 <= code <= 499:
-        assert "permanent" in text.lower() or "retrying" in text.lower() or "[TS03]" in text.upper()
+    match verdict:
+        case Sent():
+            assert 200 <= code <= 299
+            assert phase is Phase.DOT
+        case Unknown():
+            assert phase is Phase.DOT
+            assert not 200 <= code <= 299
+        case Bounced(reading=reading):
+            assert reading.scope in {Scope.RECIPIENT, Scope.MESSAGE}
+            assert not verdict.hard or (reading.scope is Scope.RECIPIENT and not is_fallback(reading.rule))
+            assert code >= 500 or _permanent(reading.rule)
+        case Refused(reading=reading):
+            assert reading.scope is Scope.SOURCE
+        case Deferred(reading=reading):
+            assert reading.rule
+
+
+def _permanent(rule: str) -> bool:
+    return any(r.permanence is Permanence.PERMANENT for r in rulebook().texts if r.id == rule)
+
+
+def test_an_addresss_own_words_mean_nothing() -> None:
+    assert read(reply("550 5.1.1 <spam.virus@quota.example>: not here"), RCPT).rule == "iana:1.1"
+
+
+def test_a_sent_mail_meets_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine of ten replies: they must cost next to nothing."""
+    monkeypatch.setattr("postfleet_workers.mail.classify.rulebook", lambda: pytest.fail("the rules were asked"))
+    assert isinstance(classify(reply("250 2.0.0 Ok: queued as spam"), DOT), Sent)

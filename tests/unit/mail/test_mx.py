@@ -11,7 +11,7 @@ import pytest
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import resolver as resolving
-from postfleet_workers.mail.classify import Bounced, Deferred, Scope, classify
+from postfleet_workers.mail.classify import Bounced, Deferred, classify
 from postfleet_workers.mail.mx import Addresses, Hosts, addresses, mail_hosts, takes_mail
 from postfleet_workers.mail.reply import Phase, Reply
 from postfleet_workers.mail.resolver import (
@@ -24,6 +24,7 @@ from postfleet_workers.mail.resolver import (
     Unresolved,
     kept_seconds,
 )
+from postfleet_workers.mail.rules import Scope
 
 Zone = dict[tuple[str, str], Sequence[str] | Unresolved]
 
@@ -75,7 +76,7 @@ def test_a_domain_without_servers_bounces_and_one_that_nobody_answers_for_is_def
     assert reply.enhanced == code
     verdict = classify(reply, Phase.CONNECT)
     assert isinstance(verdict, Bounced if code.startswith("5") else Deferred)
-    assert verdict.scope is scope
+    assert verdict.reading.scope is scope
 
 
 def test_addresses_of_both_families_are_tried_ipv4_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import ssl
 from collections.abc import Generator, Iterable, Sequence
+from functools import partial
 
 from postfleet_workers import clock
 from postfleet_workers.actors import Services
@@ -98,7 +99,7 @@ def email_send(deps: Deps) -> JobType:
         perform=perform,
         bundle_size=BUNDLE_SIZE,
         retry_queue="retry",
-        settle=settle,
+        settle=partial(settle, key=deps.supplies.key),
         recover=recover,
         close=deps.sessions.close,
     )

@@ -1,27 +1,33 @@
-"""From a server's answer to a verdict. Pure tables, read top to bottom; the first rule that fits decides.
+"""From a server's answer to a verdict. Pure: `rules` holds the table, what no rule knows is decided here.
 
 The scope of a refusal matters more than its first digit: only the recipient's scope says something about the address,
 the source's scope says that *we* are not wanted (from here, now), the destination's that the server has a problem.
-Sources: RFC 3463 and the IANA registry of enhanced status codes; providers' published replies (Gmail 4.7.23 to 5.7.32,
-Microsoft 5.7.515 and 4.7.650, Yahoo TSS04 and TS03, Apple BS02 and HCM1, Comcast RL000010).
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import StrEnum
 
 from postfleet_workers.mail.reply import Phase, Reply
+from postfleet_workers.mail.rules import Permanence, Rule, Rulebook, Scope, rulebook
+
+FALLBACK = "fallback:"
 
 
-class Scope(StrEnum):
-    """What a refusal is about."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a refusal is to be taken.
 
-    RECIPIENT = "recipient"
-    MESSAGE = "message"
-    SOURCE = "source"
-    DESTINATION = "destination"
+    Attributes:
+        scope: what it is about.
+        permanent: another try cannot help.
+        rule: the rule that said so; `fallback:` and the phase where none did.
+    """
+
+    scope: Scope
+    permanent: bool
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Sent:
 class Deferred:
     """Not now: try again on the deferral schedule."""
 
-    scope: Scope
+    reading: Reading
     reply: Reply
 
 
@@ -43,15 +49,20 @@ class Deferred:
 class Bounced:
     """Never: the recipient or the message is refused for good."""
 
-    scope: Scope
+    reading: Reading
     reply: Reply
+
+    @property
+    def hard(self) -> bool:
+        """Whether the address is no good: only then may it be suppressed, and only on a rule's word."""
+        return self.reading.scope is Scope.RECIPIENT and not is_fallback(self.reading.rule)
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """Our own fault (not authorised, no SPF, blocked): worth a few attempts, then a person must look; no bounce."""
 
-    scope: Scope
+    reading: Reading
     reply: Reply
 
 
@@ -64,46 +75,7 @@ class Unknown:
 
 Verdict = Sent | Deferred | Bounced | Refused | Unknown
 
-# Texts are looked at first: providers put the truth there and reuse codes (5.7.1 is half a dozen things).
-_TEXTS: tuple[tuple[re.Pattern[str], Scope], ...] = tuple(
-    (re.compile(pattern, re.IGNORECASE), scope)
-    for pattern, scope in (
-        (r"\[TSS?\d\d\]|\[BS\d\d\]|\[HCM\d\]|\bRL0000\d\d\b|\(S\d{3,4}\)", Scope.SOURCE),
-        (r"reputation|unusual rate|rate limit(ed)?|too many (messages|connections) from", Scope.SOURCE),
-        (r"\bSPF\b|\bDKIM\b|\bDMARC\b|\bPTR\b|reverse dns", Scope.SOURCE),
-        (r"spamhaus|block ?list|black ?list|\bRBL\b|\bDNSBL\b|\bip\b.*\b(blocked|banned)", Scope.SOURCE),
-        (r"relay(ing)? (access )?(denied|not permitted)|unable to relay|authentication required", Scope.SOURCE),
-        (r"sender (address )?(rejected|denied|verif)", Scope.SOURCE),
-        (r"gr[ea]y-?list", Scope.RECIPIENT),
-        (r"(user|recipient|mailbox|address|account) (is )?(unknown|not found|unavailable|disabled|inactive|invalid)",
-         Scope.RECIPIENT),
-        (r"(no such|unknown|invalid) (user|recipient|mailbox|address)|does(n't| not) exist", Scope.RECIPIENT),
-        (r"over ?quota|mailbox (is )?full", Scope.RECIPIENT),
-        (r"\bspam\b|\bvirus\b|\bmalware\b|content|message size|too large", Scope.MESSAGE),
-    )
-)  # fmt: skip
-
-# Enhanced codes without their class digit, exact ones before whole subjects.
-_DETAILS: dict[str, Scope] = {
-    "1.7": Scope.SOURCE,  # bad sender's mailbox syntax
-    "1.8": Scope.SOURCE,  # bad sender's system address
-    "2.3": Scope.MESSAGE,  # longer than the mailbox allows
-    "3.4": Scope.MESSAGE,  # too big for the system
-    "7.515": Scope.SOURCE,  # Microsoft: SPF, DKIM and DMARC all required
-    "7.8": Scope.SOURCE,  # credentials invalid
-    "7.9": Scope.SOURCE,
-    "7.11": Scope.SOURCE,
-    "7.13": Scope.SOURCE,
-    **{f"7.{detail}": Scope.SOURCE for detail in range(20, 33)},  # Gmail and RFC 7372: PTR, SPF, rate, TLS, DKIM, DMARC
-    **{f"7.{detail}": Scope.SOURCE for detail in range(606, 651)},  # Microsoft: banned addresses, rate limits
-}
-_SUBJECTS: dict[str, Scope] = {
-    "1": Scope.RECIPIENT,
-    "2": Scope.RECIPIENT,
-    "3": Scope.DESTINATION,
-    "4": Scope.DESTINATION,
-    "6": Scope.MESSAGE,
-}
+_ADDRESS = re.compile(r"[^\s<>(:]*@[\w.-]+")
 _BY_PHASE: dict[Phase, Scope] = {
     Phase.MAIL: Scope.SOURCE,
     Phase.RCPT: Scope.RECIPIENT,
@@ -111,29 +83,25 @@ _BY_PHASE: dict[Phase, Scope] = {
     Phase.BODY: Scope.MESSAGE,
     Phase.DOT: Scope.MESSAGE,
 }
-_NEVER = re.compile(r"retrying will not succeed|permanently deferred|\[TS03\]", re.IGNORECASE)
-_OURS = frozenset({500, 501, 502, 503, 504, 530, 535, 538})
+_OURS = frozenset({500, 501, 502, 503, 504, 530, 534, 535, 538})
+# RFC 5321 4.2.3: what says that this mailbox is the trouble. 554 and the others may be anything.
+_MAILBOX = frozenset({550, 551, 553})
 
 
-def scope_of(reply: Reply, phase: Phase) -> Scope:
-    """What a refusal is about: its text, else its enhanced code, else its code, else the command it answers."""
-    for pattern, scope in _TEXTS:
-        if pattern.search(reply.text):
-            return scope
-    if reply.enhanced:
-        detail = reply.enhanced[2:]
-        subject = detail.split(".")[0]
-        if known := _DETAILS.get(detail) or _SUBJECTS.get(subject):
-            return known
-        if subject == "7" and phase is not Phase.MAIL:
-            return Scope.MESSAGE  # refused by policy: says nothing about the address, nor clearly about us
-    if reply.code == 421 or phase not in _BY_PHASE:
-        return Scope.DESTINATION
-    if reply.code in _OURS:
-        return Scope.SOURCE
-    if reply.code < 500 and phase in {Phase.DATA, Phase.BODY, Phase.DOT}:
-        return Scope.DESTINATION
-    return _BY_PHASE[phase]
+def is_fallback(rule: str) -> bool:
+    """Whether a reading's rule is none: no rule knew the reply."""
+    return rule.startswith(FALLBACK)
+
+
+def read(reply: Reply, phase: Phase) -> Reading:
+    """How a refusal, the answer to the command of `phase`, is to be taken."""
+    book = rulebook()
+    detail = reply.enhanced[2:]
+    rule = _by_text(book, reply, detail) or book.details.get(detail)
+    scope = rule.scope if rule is not None and rule.scope is not None else _scope(reply, phase)
+    permanence = rule.permanence if rule is not None else None
+    permanent = reply.code >= 500 if permanence is None else permanence is Permanence.PERMANENT
+    return Reading(scope, permanent, f"{FALLBACK}{phase}" if rule is None or rule.vague else rule.id)
 
 
 def classify(reply: Reply, phase: Phase) -> Verdict:
@@ -141,17 +109,42 @@ def classify(reply: Reply, phase: Phase) -> Verdict:
 
     Only an answer to the final dot can mean that it was sent.
     """
-    if reply.code < 0 or reply.code >= 600 or 300 <= reply.code < 400 or reply.code < 200:
-        return Unknown(reply) if phase is Phase.DOT else Deferred(Scope.DESTINATION, reply)
-    if reply.accepted:
-        return Sent(reply) if phase is Phase.DOT else Deferred(Scope.DESTINATION, reply)
-    scope = scope_of(reply, phase)
-    if reply.code < 500 and not _NEVER.search(reply.text):
-        return Deferred(scope, reply)
-    match scope:
-        case Scope.RECIPIENT | Scope.MESSAGE:
-            return Bounced(scope, reply)
-        case Scope.SOURCE:
-            return Refused(scope, reply)
-        case Scope.DESTINATION:
-            return Deferred(scope, reply)
+    code = reply.code
+    if 200 <= code <= 299 and phase is Phase.DOT:
+        return Sent(reply)
+    if not 400 <= code <= 599:
+        nothing = Reading(Scope.DESTINATION, permanent=False, rule=f"{FALLBACK}{phase}")
+        return Unknown(reply) if phase is Phase.DOT else Deferred(nothing, reply)
+    reading = read(reply, phase)
+    if not reading.permanent or reading.scope is Scope.DESTINATION:
+        return Deferred(reading, reply)
+    return Refused(reading, reply) if reading.scope is Scope.SOURCE else Bounced(reading, reply)
+
+
+def _by_text(book: Rulebook, reply: Reply, detail: str) -> Rule | None:
+    text = reply.text.lower()
+    if "@" in text:
+        text = _ADDRESS.sub("", text)  # words of an address mean nothing
+    for rule in book.texts:
+        if (
+            (not rule.codes or reply.code in rule.codes)
+            and (not rule.enhanced or detail in rule.enhanced)
+            and rule.pattern is not None
+            and rule.pattern.search(text)
+        ):
+            return rule
+    return None
+
+
+def _scope(reply: Reply, phase: Phase) -> Scope:
+    """Where no rule tells: by the code, else by the command that was answered."""
+    if reply.code == 421 or phase not in _BY_PHASE:
+        return Scope.DESTINATION
+    if reply.code in _OURS:
+        return Scope.SOURCE
+    if phase is Phase.RCPT:
+        mailbox = reply.code in _MAILBOX and not reply.enhanced.startswith("5.7.")
+        return Scope.RECIPIENT if mailbox or reply.code < 500 else Scope.MESSAGE
+    if reply.code < 500 and phase is not Phase.MAIL:
+        return Scope.DESTINATION
+    return _BY_PHASE[phase]

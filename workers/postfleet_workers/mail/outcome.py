@@ -10,17 +10,7 @@ from enum import StrEnum
 
 from postfleet_workers import backoff
 from postfleet_workers.jobs import Done, Outcome, Permanent, Snooze, Trace, Transient
-from postfleet_workers.mail.classify import (
-    Bounced,
-    Deferred,
-    Refused,
-    Scope,
-    Sent,
-    Unknown,
-    Verdict,
-    classify,
-    scope_of,
-)
+from postfleet_workers.mail.classify import Bounced, Deferred, Reading, Refused, Sent, Unknown, Verdict, classify, read
 from postfleet_workers.mail.deferral import next_wait_seconds
 from postfleet_workers.mail.errors import (
     AddressMissing,
@@ -34,6 +24,7 @@ from postfleet_workers.mail.errors import (
     TlsFailed,
 )
 from postfleet_workers.mail.reply import Phase, Reply, from_detail
+from postfleet_workers.mail.rules import Scope
 
 # Mail looks often whether the login has changed; the node is asked seldom, see `refusals`.
 LOGIN_SECONDS = 5.0
@@ -55,6 +46,10 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     EXPIRED = "expired"
 
+
+# Where no server said anything, and where it said that we are set up wrongly: nothing for a rule to read.
+NO_REPLY = Reading(Scope.DESTINATION, permanent=False, rule="")
+OUR_FAULT = Reading(Scope.SOURCE, permanent=False, rule="")
 
 # An email in one of these has had its one delivery, or must have none: running its job again sends nothing.
 OVER = frozenset({Status.SENT, Status.BOUNCED, Status.UNKNOWN, Status.SUPPRESSED})
@@ -143,14 +138,14 @@ def outcome_of_fault(fault: SmtpFault, target: Target, history: History, schedul
         case NowhereToGo() if reply is not None:
             return outcome_of_reply(reply, fault.phase, target, history, schedule)
         case _:
-            scope = Scope.DESTINATION if reply is None else scope_of(reply, fault.phase)
-            return _deferred(scope, fault.phase, target, reply, str(fault), history, schedule)
+            reading = NO_REPLY if reply is None else read(reply, fault.phase)
+            return _deferred(reading, fault.phase, target, reply, str(fault), history, schedule)
 
 
 def _refused(fault: SetupFault, target: Target, history: History, kind: str) -> Snooze:
     """The mail stays what it is; that the server was asked goes on record, where the node's condition reads it."""
     wait = backoff.exponential(fault.times, REFUSED_SECONDS, history.jitter, LONGEST_REFUSED_SECONDS)
-    record = _record(target, fault.phase, Status.FAILED, fault.reply, str(fault), Scope.SOURCE)
+    record = _record(target, fault.phase, Status.FAILED, fault.reply, str(fault), OUR_FAULT)
     return Snooze(wait, f"{fault.phase}: {fault}", None if fault.remembered else record, kind=kind)
 
 
@@ -184,18 +179,18 @@ def _outcome(verdict: Verdict, phase: Phase, target: Target, history: History, s
             return Done(_record(target, phase, Status.SENT, reply))
         case Unknown(reply=reply):
             return Done(_record(target, phase, Status.UNKNOWN, reply, f"no SMTP reply to the final dot: {reply.text}"))
-        case Bounced(scope=scope, reply=reply):
-            return Done(_record(target, phase, Status.BOUNCED, reply, scope=scope))
-        case Refused(scope=scope, reply=reply):
-            return Transient(f"{phase}: {reply}", _record(target, phase, Status.FAILED, reply, scope=scope))
-        case Deferred(scope=scope, reply=reply):
-            outcome = _deferred(scope, phase, target, reply, str(reply), history, schedule)
+        case Bounced(reading=reading, reply=reply):
+            return Done(_record(target, phase, Status.BOUNCED, reply, reading=reading))
+        case Refused(reading=reading, reply=reply):
+            return Transient(f"{phase}: {reply}", _record(target, phase, Status.FAILED, reply, reading=reading))
+        case Deferred(reading=reading, reply=reply):
+            outcome = _deferred(reading, phase, target, reply, str(reply), history, schedule)
             # A dialogue was held: greylisting puts off every first try, and its pace is then all there is to measure.
             return replace(outcome, worked=True) if isinstance(outcome, Snooze) else outcome
 
 
 def _deferred(
-    scope: Scope, phase: Phase, target: Target, reply: Reply | None, text: str, history: History, schedule: Schedule
+    reading: Reading, phase: Phase, target: Target, reply: Reply | None, text: str, history: History, schedule: Schedule
 ) -> Outcome:
     wait = next_wait_seconds(
         history.deferrals,
@@ -206,13 +201,13 @@ def _deferred(
     )
     if wait is None:
         text = f"given up after {history.deferrals} deferrals: {text}"
-        return Done(_record(target, phase, Status.BOUNCED, reply, text, scope))
-    record = _record(target, phase, Status.DEFERRED, reply, text, scope)
+        return Done(_record(target, phase, Status.BOUNCED, reply, text, reading))
+    record = _record(target, phase, Status.DEFERRED, reply, text, reading)
     return Snooze(wait, f"deferred at {phase}: {text}", record, to_retry_queue=True, kind="deferred")
 
 
 def _record(
-    target: Target, phase: Phase, status: Status, reply: Reply | None, text: str = "", scope: Scope | None = None
+    target: Target, phase: Phase, status: Status, reply: Reply | None, text: str = "", reading: Reading | None = None
 ) -> MailRecord:
     return MailRecord(
         node=target.node,
@@ -221,7 +216,8 @@ def _record(
         text=text or str(reply or ""),
         code=reply.code if reply is not None and reply.code >= 0 else None,
         enhanced=reply.enhanced if reply is not None else "",
-        scope=scope or "",
+        scope=reading.scope if reading is not None else "",
         site=target.site,
         host=target.host,
+        rule=reading.rule if reading is not None else "",
     )

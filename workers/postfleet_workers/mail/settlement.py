@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from postfleet_workers.jobs import HandBack, Settled
-from postfleet_workers.mail import queries
+from postfleet_workers.mail import braking, queries, suppressions
 from postfleet_workers.mail.outcome import MailRecord, Status
 from postfleet_workers.states import State
 
@@ -34,14 +34,26 @@ def status_after(settled: Settled) -> Status | None:
             return None
 
 
-def settle(connection: Connection, settled: Sequence[Settled]) -> None:
-    """Update the emails and add their attempts; those of fenced outcomes too, marked so."""
+def settle(connection: Connection, settled: Sequence[Settled], key: bytes | None = None) -> None:
+    """Update the emails and add their attempts; those of fenced outcomes too, marked so.
+
+    What the replies ask for beyond these mails happens in the same transaction: addresses that are none are suppressed,
+    nodes that are to slow down do.
+
+    Args:
+        connection: in a transaction.
+        settled: a bundle's, or a rescue's.
+        key: of the hashes of erased addresses.
+    """
     changes = [change for s in settled if (change := _change(s))]
-    attempts = [_attempt(s, record) for s in settled if (record := _record(s))]
+    records = [(s, record) for s in settled if (record := _record(s))]
     if changes:
         connection.execute(queries.SETTLE, {"rows": json.dumps(changes)})
-    if attempts:
+    if records:
+        attempts = [_attempt(s, record) for s, record in records]
         connection.execute(queries.ADD_ATTEMPTS, {"rows": json.dumps(attempts)})
+    suppressions.from_records(connection, settled, key)
+    braking.act(connection, (record for _, record in records))
 
 
 def _record(settled: Settled) -> MailRecord | None:
