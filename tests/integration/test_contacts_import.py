@@ -38,7 +38,7 @@ def import_file(postfleet: Command) -> Import:
 
 
 def counts(summary: dict[str, Any]) -> dict[str, int]:
-    names = ("rows", "added", "updated", "unchanged", "duplicates", "rejected", "joined")
+    names = ("rows", "added", "updated", "unchanged", "duplicates", "suppressed", "rejected", "joined")
     return {name: summary[name] for name in names if summary[name]}
 
 
@@ -62,7 +62,7 @@ def test_contacts_arrive_with_their_attributes_on_the_list(tmp_path: Path, postf
     assert answer.code == 0
     assert answer.err == "tenant acme is new; `postfleet tenants set acme` sets its limits\n"
     assert answer.out == (
-        "2 rows to list customers of acme: 2 added, 0 updated, 0 unchanged, 0 duplicates, 0 rejected\n"
+        "2 rows to list customers of acme: 2 added, 0 updated, 0 unchanged, 0 duplicates, 0 suppressed, 0 rejected\n"
     )
     assert stored(engine) == {
         "ada@example.org": {"first_name": "Ada", "city": "Köln"},
@@ -105,6 +105,32 @@ def test_a_third_of_bad_addresses_is_reported_with_line_and_reason(
     assert len(stored(engine)) == 8_400
 
 
+def test_who_gets_no_mail_is_left_out_and_told_with_line_and_reason(
+    tmp_path: Path, postfleet: Command, import_file: Import, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("POSTFLEET_SECRET_KEY", "k" * 32)
+    postfleet("suppressions", "add", "Gone@example.org", "--tenant", "acme", "--detail", "asked on the phone")
+    postfleet("suppressions", "add", "nobody@example.org", "--global")
+    postfleet("suppressions", "add", "b@example.org", "--tenant", "another")
+    postfleet("suppressions", "erase", "erased@example.org", "--global")
+    file = tmp_path / "contacts.csv"
+    file.write_text("email,n\na@example.org,1\ngone@example.org,2\nb@example.org,3\nbad,4\nnobody@EXAMPLE.org,5\n")
+    erased = tmp_path / "erased.csv"
+    erased.write_text("email\nErased@example.org\n")
+
+    summary = import_file(file)
+
+    assert counts(summary) == {"rows": 5, "added": 2, "suppressed": 2, "rejected": 1, "joined": 2}
+    assert Path(summary["rejects"]).read_text().splitlines() == [
+        "line,reason,email,n",
+        "3,suppressed: manual: asked on the phone,gone@example.org,2",
+        "5,bad address: An email address must have an @-sign.,bad,4",
+        "6,suppressed: manual (from anyone),nobody@EXAMPLE.org,5",
+    ]
+    assert set(stored(engine)) == {"a@example.org", "b@example.org"}
+    assert counts(import_file(erased)) == {"rows": 1, "suppressed": 1}
+
+
 def test_the_first_of_equal_addresses_counts_within_a_batch_and_across_batches(tmp_path: Path, engine: Engine) -> None:
     file = tmp_path / "contacts.csv"
     file.write_text("email,n\nA@example.org,1\na@EXAMPLE.org,2\nb@example.org,3\nc@example.org,4\na@example.org,5\n")
@@ -124,6 +150,7 @@ def imported(engine: Engine, file: Path, progress: Progress | None = None, **opt
             rejects,
             tenant="acme",
             list_name="customers",
+            suppressed=lambda _connection, _addresses: {},
             progress=progress,
             **options,
         )

@@ -49,6 +49,9 @@ COMMANDS: dict[str, Lazy] = {
     "contacts": Lazy("postfleet_workers.commands.contacts:contacts", "Import contacts from CSV files."),
     "campaigns": Lazy("postfleet_workers.commands.campaigns:campaigns", "Create, start, pause and watch campaigns."),
     "emails": Lazy("postfleet_workers.commands.emails:emails", "See emails and their delivery attempts."),
+    "suppressions": Lazy(
+        "postfleet_workers.commands.suppressions:suppressions", "See and change who gets no mail; erase addresses."
+    ),
     "jobs": Lazy("postfleet_workers.commands.jobs:jobs", "See, retry, cancel and discard jobs."),
     "tenants": Lazy("postfleet_workers.commands.tenants:tenants", "See and set tenants' shares and limits."),
     "nodes": Lazy("postfleet_workers.commands.nodes:nodes", "See the sending nodes; give unsent mail to another."),

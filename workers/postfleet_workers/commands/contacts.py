@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,15 @@ import click
 
 from postfleet_workers.clock import monotonic
 from postfleet_workers.commands.output import Output, as_json, output_option
+from postfleet_workers.commands.progress import progress_bar
 from postfleet_workers.commands.root import Root, pass_root
 from postfleet_workers.errors import InputError
 from postfleet_workers.names import checked_name
 
 if TYPE_CHECKING:
-    from postfleet_workers.contacts.importing import Progress
+    from sqlalchemy import Connection
 
-Report = Callable[["Progress"], None]
+    from postfleet_workers.contacts.importing import Suppressed
 
 
 @click.group()
@@ -55,8 +55,8 @@ def import_(
 ) -> None:
     """Import the contacts of FILE (CSV with a header; delimiter , ; or tab) onto a list.
 
-    One column must be called 'email'; the others become attributes in snake_case. Bad rows go to a file of their own,
-    with line and reason, and do not stop the rest. Running it again is safe.
+    One column must be called 'email'; the others become attributes in snake_case. Bad rows, and addresses that get no
+    mail, go to a file of their own, with line and reason, and do not stop the rest. Running it again is safe.
     """
     from postfleet_workers.contacts.columns import understood
     from postfleet_workers.contacts.importing import Progress, import_contacts
@@ -65,6 +65,7 @@ def import_(
 
     checked_name("tenant", tenant)
     checked_name("list", list_name)
+    key = root.key
     progress = Progress()
     started = monotonic()
     with open_csv(file, encoding) as csv_file:
@@ -81,7 +82,8 @@ def import_(
             try:
                 import_contacts(
                     engine, csv_file, columns, rejects_file,
-                    tenant=tenant, list_name=list_name, progress=progress, on_batch=report,
+                    tenant=tenant, list_name=list_name, suppressed=suppressed(tenant, key), progress=progress,
+                    on_batch=report,
                 )  # fmt: skip
             except KeyboardInterrupt:
                 click.echo(f"interrupted: {progress.rows:,} rows are in, run it again for the rest", err=True)
@@ -95,9 +97,10 @@ def import_(
         "updated": progress.loaded.updated,
         "unchanged": progress.loaded.unchanged,
         "duplicates": progress.loaded.duplicates,
+        "suppressed": progress.suppressed,
         "rejected": progress.rejected,
         "joined": progress.loaded.joined,
-        "rejects": str(rejects) if progress.rejected else None,
+        "rejects": str(rejects) if progress.rejected or progress.suppressed else None,
         "seconds": round(monotonic() - started, 3),
     }
     if progress.tenant_is_new:
@@ -106,6 +109,17 @@ def import_(
         click.echo(as_json(summary))
     elif not quiet:
         click.echo(sentence(summary))
+
+
+def suppressed(tenant: str, key: bytes | None) -> Suppressed:
+    """Who gets no mailings from the tenant, for an import."""
+    from postfleet_workers.mail.suppressions import find
+
+    def among(connection: Connection, addresses: Sequence[str]) -> dict[str, str]:
+        mails = [(tenant, address, "campaign") for address in addresses]
+        return {mail[1]: str(why) for mail, why in find(connection, mails, key).items()}
+
+    return among
 
 
 def pairs(mapping: tuple[str, ...]) -> dict[str, str]:
@@ -125,29 +139,7 @@ def pairs(mapping: tuple[str, ...]) -> dict[str, str]:
 
 def sentence(summary: dict[str, Any]) -> str:
     """The summary for people."""
-    counts = ", ".join(
-        f"{summary[name]:,} {name}" for name in ("added", "updated", "unchanged", "duplicates", "rejected")
-    )
+    names = ("added", "updated", "unchanged", "duplicates", "suppressed", "rejected")
+    counts = ", ".join(f"{summary[name]:,} {name}" for name in names)
     where = f"; see {summary['rejects']}" if summary["rejects"] else ""
     return f"{summary['rows']:,} rows to list {summary['list']} of {summary['tenant']}: {counts}{where}"
-
-
-@contextmanager
-def progress_bar(file: Path, *, shown: bool) -> Iterator[Report]:
-    """A bar over the file's bytes, on a terminal; else nothing."""
-    if not shown:
-        yield lambda _: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rows]} rows"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(file.name, total=file.stat().st_size, rows="0")
-        yield lambda done: bar.update(task, completed=done.bytes_read, rows=f"{done.rows:,}")

@@ -55,6 +55,18 @@ class Root:
         return self._settings
 
     @property
+    def key(self) -> bytes | None:
+        """What links, return paths and hashes of addresses are made with; None when it is not set.
+
+        Raises:
+            InputError: it is too short.
+        """
+        from postfleet_workers.mail.tokens import key_of
+
+        secret = self.settings.secret_key
+        return key_of(secret.get_secret_value() if secret else None)
+
+    @property
     def engine(self) -> Engine:
         """An engine on a database that answers and has Postfleet's tables.
 
