@@ -21,6 +21,9 @@ from postfleet_workers.states import FINAL, State
 COLUMNS = """j.id, j.type, j.queue, j.tenant, j.route, j.args, j.attempt, j.max_attempts, j.snoozes, j.publication,
     j.run_at, j.expires_at, j.claimed_at, j.claim, j.claim_epoch, j.strikes"""
 
+# Rows are looked up by their ids and by nothing else: the small indexes on `state` would be read whole, with all that
+# other workers hold and the entries of rows that have long moved on. `|| ''` keeps the planner from them.
+
 # Only what this publication offers, and only while its worker's lease holds; nothing expired, nothing on hold. Asking
 # again with the same claim, after a commit whose answer was lost, gives what it has.
 CLAIM = text(f"""
@@ -28,11 +31,12 @@ UPDATE jobs j SET state = 'executing', attempt = j.attempt + CASE j.state WHEN '
     claimed_by = :worker, claim = :claim, claim_epoch = coalesce(j.claim_epoch, :epoch),
     claimed_at = coalesce(j.claimed_at, postfleet_now()), published_until = NULL
 FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
-WHERE j.id = a.id AND j.publication = a.publication
-  AND (j.state = 'executing' AND j.claim = :claim
-       OR j.state = 'available' AND j.published_until IS NOT NULL
+WHERE j.id = a.id AND j.publication = a.publication AND j.id = ANY(CAST(:ids AS bigint[]))
+  AND (j.state || '' = 'executing' AND j.claim = :claim
+       OR j.state || '' = 'available' AND j.published_until IS NOT NULL
           AND (j.expires_at IS NULL OR j.expires_at > postfleet_now())
-          AND NOT EXISTS (SELECT FROM holds h WHERE (h.kind, h.key) IN (('batch', j.batch), ('queue', j.queue)))
+          AND j.batch NOT IN (SELECT key FROM holds WHERE kind = 'batch')
+          AND j.queue NOT IN (SELECT key FROM holds WHERE kind = 'queue')
           AND EXISTS (SELECT FROM workers w
                       WHERE w.id = :worker AND w.lease_until > postfleet_now() AND w.stopped_at IS NULL))
 RETURNING {COLUMNS}
@@ -42,14 +46,14 @@ RETURNING {COLUMNS}
 UNPUBLISH = text("""
 UPDATE jobs j SET published_until = NULL
 FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
-WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
+WHERE j.id = a.id AND j.publication = a.publication AND j.state || '' = 'available'
 """)
 
 POSTPONE = text("""
 UPDATE jobs j SET published_until = NULL, state = 'scheduled', last_error = :error,
     run_at = postfleet_now() + make_interval(secs => :seconds)
 FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
-WHERE j.id = a.id AND j.publication = a.publication AND j.state = 'available'
+WHERE j.id = a.id AND j.publication = a.publication AND j.state || '' = 'available'
 """)
 
 # The offer ends here: without `published_until` a stale message claims nothing until the row is published again.
@@ -72,7 +76,8 @@ UPDATE jobs j SET
 FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS o(
     id bigint, publication integer, claim text, state text, delay_seconds float8, queue text, route text,
     gives_attempt_back boolean, snoozed boolean, strikes smallint, error text, final boolean)
-WHERE j.id = o.id AND j.publication = o.publication AND j.state = 'executing' AND j.claim = o.claim
+WHERE j.id = o.id AND j.id = ANY(CAST(:ids AS bigint[])) AND j.publication = o.publication
+  AND j.state || '' = 'executing' AND j.claim = o.claim
 RETURNING j.id, j.state
 """)
 
@@ -137,7 +142,8 @@ def settle(connection: Connection, results: Sequence[Result], *, worker: str, re
         }
         for r in results
     ]  # fmt: skip
-    states = {row.id: row.state for row in connection.execute(SETTLE, {"outcomes": json.dumps(rows)})}
+    written = {"outcomes": json.dumps(rows), "ids": [r.job.id for r in results]}
+    states = {row.id: row.state for row in connection.execute(SETTLE, written)}
     failed = [_attempt(r, worker, fenced=r.job.id not in states) for r in results]
     if attempts := [attempt for attempt in failed if attempt]:
         connection.execute(ADD_ATTEMPTS, {"attempts": json.dumps(attempts)})
