@@ -13,7 +13,7 @@ scheduled   -         yes       -         -         -         yes       -
 available   yes       yes       yes       -         -         yes       yes
 executing   yes       yes       -         yes       yes       yes       yes
 retryable   -         yes       -         -         -         yes       yes
-completed   -         -         -         -         -         -         -
+completed   -         yes       -         -         -         -         -
 cancelled   -         yes       -         -         -         -         -
 discarded   -         yes       -         -         -         -         -
 """

@@ -84,7 +84,7 @@ class Moved:
 def retry(connection: Connection, ids: Sequence[int]) -> list[Moved]:
     """Run discarded and cancelled jobs again, now, with all their attempts; failed attempts stay on record."""
     locked = _locked(connection, ids)
-    may = sources(State.AVAILABLE) & FINAL
+    may = (sources(State.AVAILABLE) & FINAL) - {State.COMPLETED}
     rows = connection.execute(RETRY, {"ids": list(locked), "sources": sorted(may)}).all()
     done = {row.id for row in rows}
     connection.execute(REQUEUE_MAIL, {"ids": list(done)})

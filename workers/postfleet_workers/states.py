@@ -26,7 +26,8 @@ UNFINISHED = frozenset(State) - FINAL
 WAITING = frozenset({State.SCHEDULED, State.AVAILABLE, State.RETRYABLE})
 
 # From -> to. `available -> available` is a publication; `executing -> available` a hand-back or a rescue;
-# `executing -> scheduled` a snooze; a final job moves only by a person's `jobs retry`.
+# `executing -> scheduled` a snooze; a final job moves only by a person's `jobs retry`, a completed one only to send
+# again a mail of which nobody knows whether it arrived (`mail.unknown`).
 MOVES: dict[State, frozenset[State]] = {
     State.SCHEDULED: frozenset({State.AVAILABLE, State.CANCELLED}),
     State.AVAILABLE: frozenset({State.AVAILABLE, State.EXECUTING, State.SCHEDULED, State.CANCELLED, State.DISCARDED}),
@@ -41,7 +42,7 @@ MOVES: dict[State, frozenset[State]] = {
         }
     ),
     State.RETRYABLE: frozenset({State.AVAILABLE, State.CANCELLED, State.DISCARDED}),
-    State.COMPLETED: frozenset(),
+    State.COMPLETED: frozenset({State.AVAILABLE}),
     State.CANCELLED: frozenset({State.AVAILABLE}),
     State.DISCARDED: frozenset({State.AVAILABLE}),
 }

@@ -28,6 +28,7 @@ from postfleet_workers.mail.node import parse_node
 from postfleet_workers.mail.template import check
 
 JOB_TYPE = "email.send"
+ON_UNKNOWN = ("hold", "resend")
 
 FIND_NODE = text("SELECT spec, paused FROM sending_nodes WHERE name = :name")
 FIND_TENANT = text("SELECT true FROM tenants WHERE name = :name")
@@ -52,6 +53,7 @@ class NewEmail:
         run_at: not before this; None is now.
         expires_at: not after this.
         unique_key: a second mail with the same key is refused while the first is not cancelled or discarded.
+        on_unknown: what happens when nobody knows whether it was accepted: `hold` it, or `resend` it, once.
     """
 
     tenant: str
@@ -68,6 +70,7 @@ class NewEmail:
     run_at: datetime | None = None
     expires_at: datetime | None = None
     unique_key: str | None = None
+    on_unknown: str = "hold"
 
 
 def send_email(connection: Connection, email: NewEmail) -> int:
@@ -76,6 +79,8 @@ def send_email(connection: Connection, email: NewEmail) -> int:
     Raises:
         InputError: an unknown tenant or node, a bad address, a template that cannot work, a unique key that is taken.
     """
+    if email.on_unknown not in ON_UNKNOWN:
+        raise InputError(f"on_unknown: {email.on_unknown!r} is not one of {', '.join(ON_UNKNOWN)}")
     check(email.subject, email.text, email.html, known=email.vars.keys())
     try:
         to = address(email.to, header="to")
@@ -105,7 +110,7 @@ def send_email(connection: Connection, email: NewEmail) -> int:
     parameters = {
         "job_id": job_id, "tenant": email.tenant, "class": "transactional", "node": email.node,
         "recipient": to.mailbox, "message_id": f"<{uuid.uuid4().hex}@{node.domain}>", "content": json.dumps(content),
-        "run_at": email.run_at,
+        "run_at": email.run_at, "on_unknown": email.on_unknown,
     }  # fmt: skip
     return int(connection.execute(queries.ADD_EMAIL, parameters).scalar_one())
 

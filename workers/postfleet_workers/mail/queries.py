@@ -6,17 +6,25 @@ from sqlalchemy import text
 
 # A bundle's emails with what is personal to each; templates, nodes and tenants are read apart and kept for seconds.
 LOAD = text("""
-SELECT e.id, e.job_id, e.tenant, e.campaign_id, e.node, e.recipient, e.message_id, e.content, e.status, e.deferrals,
-       e.begun_at, c.attributes
+SELECT e.id, e.job_id, e.tenant, e.campaign_id, e.class AS mail_class, e.node, e.recipient, e.message_id, e.content,
+       e.status, e.deferrals, e.begun_at, c.attributes
 FROM emails e LEFT JOIN contacts c ON c.id = e.contact_id
 WHERE e.job_id = ANY(CAST(:job_ids AS bigint[]))
 """)
 
 LOAD_CAMPAIGNS = text("""
-SELECT id, name, sender, reply_to, subject, text, html, unsubscribe_url FROM campaigns
-WHERE id = ANY(CAST(:keys AS bigint[]))
+SELECT id, name, sender, reply_to, subject, text, html, unsubscribe_url, per_minute, track_opens, track_clicks,
+       one_click, attachments
+FROM campaigns WHERE id = ANY(CAST(:keys AS bigint[]))
 """)
-LOAD_NODES = text("SELECT name, spec, paused FROM sending_nodes WHERE name = ANY(CAST(:keys AS text[]))")
+LOAD_NODES = text("""
+SELECT n.name, n.spec, n.paused,
+       coalesce((SELECT jsonb_agg(jsonb_build_object(
+                    'site', s.site, 'action', s.action, 'value', s.value, 'rule', s.rule,
+                    'seconds', extract(epoch FROM s.until - postfleet_now())))
+                 FROM slowdowns s WHERE s.node = n.name AND s.until > postfleet_now()), '[]') AS slowdowns
+FROM sending_nodes n WHERE n.name = ANY(CAST(:keys AS text[]))
+""")
 LOAD_TENANTS = text("SELECT name, per_minute, per_day FROM tenants WHERE name = ANY(CAST(:keys AS text[]))")
 
 # What the outcomes make of their emails. A cancelled job whose time was up is an expired mail.
@@ -45,8 +53,8 @@ JOIN emails e ON e.job_id = a.job_id
 """)
 
 ADD_EMAIL = text("""
-INSERT INTO emails (job_id, tenant, class, node, recipient, message_id, content, due_at)
-VALUES (:job_id, :tenant, :class, :node, :recipient, :message_id, CAST(:content AS jsonb),
+INSERT INTO emails (job_id, tenant, class, node, recipient, message_id, content, on_unknown, due_at)
+VALUES (:job_id, :tenant, :class, :node, :recipient, :message_id, CAST(:content AS jsonb), :on_unknown,
         coalesce(CAST(:run_at AS timestamptz), postfleet_now()))
 RETURNING id
 """)

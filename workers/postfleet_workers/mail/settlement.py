@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from postfleet_workers.jobs import HandBack, Settled
-from postfleet_workers.mail import braking, queries, suppressions
+from postfleet_workers.mail import braking, queries, suppressions, unknown
 from postfleet_workers.mail.outcome import MailRecord, Status
 from postfleet_workers.states import State
 
@@ -37,8 +37,8 @@ def status_after(settled: Settled) -> Status | None:
 def settle(connection: Connection, settled: Sequence[Settled], key: bytes | None = None) -> None:
     """Update the emails and add their attempts; those of fenced outcomes too, marked so.
 
-    What the replies ask for beyond these mails happens in the same transaction: addresses that are none are suppressed,
-    nodes that are to slow down do.
+    What follows from that happens in the same transaction: unknown mail that asked for it is sent again, addresses that
+    are none are suppressed, nodes slow down where their receivers ask for it.
 
     Args:
         connection: in a transaction.
@@ -52,6 +52,8 @@ def settle(connection: Connection, settled: Sequence[Settled], key: bytes | None
     if records:
         attempts = [_attempt(s, record) for s, record in records]
         connection.execute(queries.ADD_ATTEMPTS, {"rows": json.dumps(attempts)})
+    if lost := [change["job_id"] for change in changes if change["status"] == Status.UNKNOWN]:
+        unknown.resend_opted_in(connection, lost)
     suppressions.from_records(connection, settled, key)
     braking.act(connection, (record for _, record in records))
 
