@@ -19,13 +19,14 @@ from typing import Self
 import psycopg
 import structlog
 
-from postfleet_local import routing, sources
+from postfleet_local import routing, services, sources
 from postfleet_local.cluster import ProcessCluster, Teller
 from postfleet_local.errors import ManifestError, StackError
 from postfleet_local.home import Home
 from postfleet_local.processes import Processes
 from postfleet_local.replica import SERVER_STAGE
 from postfleet_local.routing import Endpoint
+from postfleet_local.services import INBOUND, RELAY, WEB
 from postfleet_local.stack import Postgres, Server, Sink, Valkey
 from postfleet_local.warden import Warden
 from postfleet_operator.autoscaler import Autoscaler, Observer
@@ -46,10 +47,10 @@ log = structlog.get_logger(__name__)
 
 DATABASE = "postfleet"
 CONNECTIONS = "postfleet-connections"
-RELAY = "relay"
 OWNER = "a fleet on one machine"
 RELAY_START_SECONDS = 10.0
 SINK_PORT = 2525
+RECEIVER_PORTS = {WEB: 8080, INBOUND: 2526}  # if they are free
 WATCH_SECONDS = 0.5
 
 Route = Callable[[Manifests, Endpoint], Manifests]
@@ -66,6 +67,7 @@ class Options:
         sink_delay_seconds: shortest and longest wait before the sink answers a final dot.
         sink_port: where the sink should listen, if that port is free.
         sink_asks_login: the sink lets in only the login of the first node.
+        receivers: which of `web` and `inbound` run; with web, links in mails lead to it.
         settings: more POSTFLEET_* settings for relay and workers.
     """
 
@@ -75,6 +77,7 @@ class Options:
     sink_delay_seconds: tuple[float, float] = (0.0, 0.0)
     sink_port: int | None = SINK_PORT
     sink_asks_login: bool = False
+    receivers: tuple[str, ...] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -95,6 +98,7 @@ class Fleet:
         self.valkey = Valkey(home.directory / "valkey")
         self.sink: Sink | None = None
         self.sources = options.sources
+        self.ports: dict[str, int] = {}  # of the receivers
         self._tell = tell
         self._observer = observer
         self._stop = threading.Event()
@@ -125,7 +129,7 @@ class Fleet:
             exits.callback(self._stop_processes)
             self.cluster = ProcessCluster(self.processes, self.home.directory, self._tell)
             exits.callback(self._stop_threads)
-            self._start_relay()
+            self._start_services()
             self._start_operator(manifests)
             self._run("watcher", self._watch)
             self._exits = exits.pop_all()
@@ -155,8 +159,15 @@ class Fleet:
         return {
             "POSTFLEET_DATABASE_URL": self.database_url,
             "POSTFLEET_REDIS_URL": self.valkey.url(),
+            "POSTFLEET_SECRET_KEY": self.home.secret_key(),
+            **({"POSTFLEET_PUBLIC_URL": self.public_url} if self.public_url else {}),
             **self.options.settings,
         }
+
+    @property
+    def public_url(self) -> str:
+        """Where links in mails lead; empty when nothing answers there."""
+        return f"http://127.0.0.1:{self.ports[WEB]}" if WEB in self.ports else ""
 
     @property
     def server(self) -> Endpoint:
@@ -194,21 +205,14 @@ class Fleet:
         self.home.settle_port(self.sink, self.options.sink_port)
         self._serve(self.sink, exits)
 
-    def _start_relay(self) -> None:
+    def _start_services(self) -> None:
+        for name in self.options.receivers:
+            self.ports[name] = self.home.port(name, RECEIVER_PORTS[name])
         data = {name: value.encode() for name, value in self.variables.items()}
         self.processes.put_secret(CONNECTIONS, data)
-        container = {
-            "name": RELAY,
-            "command": ["postfleet", "relay"],
-            "env": [
-                {"name": "POSTFLEET_REPLICA", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
-                {"name": "POSTFLEET_HEALTH_PORT", "value": "8080"},
-            ],
-            "envFrom": [{"secretRef": {"name": CONNECTIONS}}],
-            "readinessProbe": {"httpGet": {"path": "/readyz", "port": "health"}, "periodSeconds": 5},
-        }
-        self.processes.put_deployment(RELAY, {"spec": {"terminationGracePeriodSeconds": 10, "containers": [container]}})
-        self.processes.set_replicas(RELAY, 1)
+        for name in (RELAY, *self.options.receivers):
+            self.processes.put_deployment(name, services.pod(name, CONNECTIONS, self.ports.get(name)))
+            self.processes.set_replicas(name, 1)
 
     def _start_operator(self, manifests: Manifests) -> None:
         connect = database(self.database_url)

@@ -1,8 +1,9 @@
 """The folder of a fleet: what lies where, who holds it, and which ports it had the last time.
 
-env            POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL, in shell syntax
+env            POSTFLEET_DATABASE_URL, POSTFLEET_REDIS_URL and the like, in shell syntax
 manifests/     the quickstart's, when no others were given: edit them
 logs/          one file per replica, and fleet.log
+secret-key     what signs links in mails; made once
 status/        status of every pool and node, as JSON
 events.log     their Events
 postgresql/, valkey/, sink/, volumes/
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import secrets
 import shlex
 import shutil
 import socket
@@ -74,18 +76,31 @@ class Home:
         """Write `env`: plain NAME=value lines, quoted for the shell, as `set -a; . DIR/env` and `env -S` take them."""
         file = self.directory / "env"
         temporary = file.with_suffix(".tmp")
+        temporary.touch(mode=0o600)
         temporary.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items()))
         temporary.replace(file)
         return file
 
     def settle_port(self, server: Server, wanted: int | None = None) -> None:
-        """Give the server the port it had the last time, else `wanted`, else any, whichever is free; remember it."""
+        """Give the server its `port`."""
+        server.port = self.port(server.directory.name, wanted)
+
+    def port(self, name: str, wanted: int | None = None) -> int:
+        """The port that `name` had the last time, else `wanted`, else any, whichever is free; it is remembered."""
         file = self.directory / "ports.json"
         known: dict[str, int] = json.loads(file.read_text()) if file.exists() else {}
-        key = server.directory.name
-        candidates = [port for port in (known.get(key), wanted) if port is not None]
-        server.port = next((port for port in candidates if is_free(port)), None) or free_port()
-        file.write_text(json.dumps(known | {key: server.port}))
+        candidates = [port for port in (known.get(name), wanted) if port is not None]
+        found = next((port for port in candidates if is_free(port)), None) or free_port()
+        file.write_text(json.dumps(known | {name: found}))
+        return found
+
+    def secret_key(self) -> str:
+        """The fleet's secret key: the same for as long as the folder is there."""
+        file = self.directory / "secret-key"
+        if not file.exists():
+            file.touch(mode=0o600)
+            file.write_text(secrets.token_hex(32))
+        return file.read_text()
 
     def default_manifests(self, sink_port: int) -> Path:
         """A copy of the quickstart's manifests to play with, its node at the sink's port; kept when it is there."""

@@ -1,8 +1,8 @@
 """From a pod template to a process: what kubelet would set up, as values. Pure.
 
 The first container becomes one child process. All replicas share this machine's network and file system, so two things
-differ from a pod: the health endpoint gets a port of its own on 127.0.0.1, and a mounted Secret is a folder of the
-fleet, so values that name its mount path are re-rooted there.
+differ from a pod: what listens on every address of a pod listens on 127.0.0.1, at a free port of its own, and a mounted
+Secret is a folder of the fleet, so values that name its mount path are re-rooted there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,9 @@ from typing import Any
 from postfleet_local.errors import LocalError
 
 HEALTH_HOST, HEALTH_PORT = "POSTFLEET_HEALTH_HOST", "POSTFLEET_HEALTH_PORT"
+# Of the processes that are reached from outside.
+SERVED = (("POSTFLEET_WEB_HOST", "POSTFLEET_WEB_PORT"), ("POSTFLEET_INBOUND_HOST", "POSTFLEET_INBOUND_PORT"))
+EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - to be replaced
 DEFAULT_GRACE_SECONDS = 30.0
 _REFERENCE = re.compile(r"\$\$\(|\$\(([A-Za-z_][A-Za-z0-9_]*)\)")
 
@@ -120,6 +123,9 @@ def launch(
     env = {name: _rerooted(value, roots) for name, value in env.items()}
     if HEALTH_PORT in env:
         env |= {HEALTH_HOST: "127.0.0.1", HEALTH_PORT: str(port)}
+    for host_name, port_name in SERVED:
+        if env.get(host_name) == EVERY_ADDRESS:
+            env |= {host_name: "127.0.0.1", port_name: "0"}
     words = [*container.get("command", ()), *container.get("args", ())]
     if not words:
         raise PodError(f"container {container.get('name')!r} has no command: the local fleet has no images")

@@ -13,6 +13,7 @@ from postfleet_local import routing
 from postfleet_local.diary import keep_diary
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import Home
+from postfleet_local.services import WEB
 from postfleet_local.sources import read
 
 # Of the caller's own POSTFLEET_* settings the fleet keeps only this: the relay has to know a user's job types too.
@@ -22,7 +23,12 @@ PASSED_ON = ("POSTFLEET_JOB_MODULES",)
 def run(directory: Path, sources: tuple[Path, ...], smtp: str | None) -> None:
     """Run until Ctrl-C or SIGTERM."""
     settings = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    options = Options(sources=sources, smtp=routing.parse_endpoint(smtp) if smtp else None, settings=settings)
+    options = Options(
+        sources=sources,
+        smtp=routing.parse_endpoint(smtp) if smtp else None,
+        receivers=(WEB,),
+        settings=settings,
+    )
     kept = directory / "manifests"
     given = sources or ((kept,) if kept.exists() else ())
     for line in read(given).skipped if given else ():
@@ -59,6 +65,7 @@ def greeting(fleet: Fleet) -> list[str]:
         f"  PostgreSQL  {fleet.database_url}",
         f"  Valkey      {fleet.valkey.url()}",
         f"  {kind:<11} {fleet.server}" + (f"  (mails: {fleet.sink.mails})" if fleet.sink else ""),
+        f"  web         {fleet.public_url}  (links in mails lead here)",
         f"  pools       {pools}  (status: {home / 'status'}, logs: {home / 'logs'})",
         f"  manifests   {', '.join(str(path.resolve()) for path in fleet.sources)}  (edit them: changes take effect)",
         "",

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import redis
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import QUICKSTART_MANIFESTS, Home, quickstart
 from postfleet_local.stack import Postgres
+from postfleet_workers.mail.links import Links
 
 LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
 SECONDS = 60.0
@@ -223,6 +225,7 @@ def test_postgresql_starts_on_what_a_killed_one_left(tmp_path: Path, file_of: st
 
 START = """
 import sys; from pathlib import Path; from postfleet_local.stack import Postgres
+from postfleet_workers.mail.links import Links
 server = Postgres(Path(sys.argv[1])); server.start(); server.stop()
 """
 
@@ -287,3 +290,12 @@ def test_an_interrupted_demo_says_what_became_of_its_folder(tmp_path: Path, own:
         assert list(tmp_path.iterdir()) == []
     else:
         assert f"interrupted, data and logs are in {tmp_path / 'demo'}" in output
+
+
+def test_links_in_mails_lead_to_the_fleet_itself(tmp_path: Path, folder: Path, lines: Lines) -> None:
+    options = Options(sources=(folder,), sink_port=None, receivers=("web",))
+    with Home(tmp_path / "fleet") as home, Fleet(home, options, lines.tell) as fleet:
+        wait_until(lambda: (status := fleet.processes.status("web")) and status.ready, "web answers")
+        links = Links(fleet.variables["POSTFLEET_PUBLIC_URL"], fleet.variables["POSTFLEET_SECRET_KEY"].encode())
+        with urllib.request.urlopen(links.unsubscribe(1)) as page:
+            assert b"<h1>Unsubscribe?</h1>" in page.read()

@@ -46,6 +46,18 @@ def test_a_port_that_was_taken_meanwhile_is_given_up(tmp_path: Path) -> None:
         assert server.port != taken
 
 
+def test_the_secret_key_is_made_once_and_is_nobody_else_s_to_read(tmp_path: Path) -> None:
+    with Home(tmp_path) as home:
+        key = home.secret_key()
+        assert len(key) >= 32
+        assert (tmp_path / "secret-key").stat().st_mode & 0o077 == 0
+        assert home.write_env({"POSTFLEET_SECRET_KEY": key}).stat().st_mode & 0o077 == 0
+    with Home(tmp_path) as home:
+        assert home.secret_key() == key
+    with Home(tmp_path / "other") as home:
+        assert home.secret_key() != key
+
+
 def test_default_manifests_point_at_the_sink_and_keep_edits(tmp_path: Path) -> None:
     with Home(tmp_path) as home:
         folder = home.default_manifests(4711)

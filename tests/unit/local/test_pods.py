@@ -52,6 +52,12 @@ def test_a_variable_gets_its_value(variable: dict[str, Any], value: str) -> None
     assert env({"name": "X", **variable}) == {"X": value}
 
 
+def test_what_listens_on_every_address_of_a_pod_listens_on_this_machine_s_own() -> None:
+    host, port = {"name": "POSTFLEET_WEB_HOST", "value": "0.0.0.0"}, {"name": "POSTFLEET_WEB_PORT", "value": "8081"}
+    assert env(host, port) == {"POSTFLEET_WEB_HOST": "127.0.0.1", "POSTFLEET_WEB_PORT": "0"}
+    assert env(port) == {"POSTFLEET_WEB_PORT": "8081"}
+
+
 def test_env_wins_over_env_from_and_may_refer_to_it() -> None:
     found = env(
         {"name": "A", "value": "$(POSTFLEET_REDIS_URL)/1"},
