@@ -65,6 +65,10 @@ class Settings(BaseSettings):
     web_port: int = Field(8080, ge=0, le=65535, description="Port of `postfleet web`; 0 takes a free one.")
     inbound_host: str = Field("127.0.0.1", description="Address of `postfleet inbound`.")
     inbound_port: int = Field(2525, ge=0, le=65535, description="Port of `postfleet inbound`; 0 takes a free one.")
+    inbound_tls_cert: Path | None = Field(
+        None, description="Certificate chain (PEM) with which `postfleet inbound` offers STARTTLS; re-read on change."
+    )
+    inbound_tls_key: Path | None = Field(None, description="The certificate's key (PEM); default: in the same file.")
     dns_servers: str = Field(
         "",
         description="Name servers for MX records, as address or address:port, comma-separated; default: the system's.",
