@@ -15,13 +15,16 @@ from prometheus_client.metrics import MetricWrapperBase
 from postfleet_operator.metrics import Metrics
 from postfleet_operator.scaling.values import Bottleneck
 from postfleet_workers.mail.rules import Scope
+from postfleet_workers.metrics.inbound import InboundMetrics
 from postfleet_workers.metrics.jobs import JobMetrics
 from postfleet_workers.metrics.relay import KINDS, RelayMetrics
+from postfleet_workers.metrics.web import WebMetrics
 from postfleet_workers.metrics.worker import WorkerMetrics
 
 PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
 SECTIONS: dict[str, type] = {
-    "Outcomes": JobMetrics, "Workers": WorkerMetrics, "Relay": RelayMetrics, "Operator": Metrics,
+    "Outcomes": JobMetrics, "Workers": WorkerMetrics, "Relay": RelayMetrics, "Web": WebMetrics,
+    "Inbound": InboundMetrics, "Operator": Metrics,
 }  # fmt: skip
 # What the design promises, as far as it exists: emails by receiving site and schedules do not.
 PROMISED = """

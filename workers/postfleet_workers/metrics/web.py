@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector
 
-ENDPOINTS = ("unsubscribe", "click", "open", "other")
-
 
 class WebMetrics:
     """Metrics of one process; any thread may count."""
@@ -20,12 +18,14 @@ class WebMetrics:
         )
         self._events = Counter(
             "email_events_total",
-            "What recipients, their machines and their servers did with mail, once each.",
+            "What readers and their machines did with mail, once each.",
             ("kind", "machine"),
             registry=registry,
         )
         self._lost = Counter("web_events_lost_total", "Opens and clicks that could not be written.", registry=registry)
         self.waiting = Gauge("web_events_waiting", "Opens and clicks not written yet.", registry=registry)
+        # From 0 on: Prometheus sees no increase in a series that begins with its first count.
+        self._requests.labels("unsubscribe", "503")
         for kind in ("open", "click"):
             for machine in (False, True):
                 self._events.labels(kind, _word(machine))
