@@ -19,6 +19,10 @@ ENV = "JobPool.spec.worker.env"
 POLICY = "JobPool.spec.autoscaling"
 TEMPLATE = "JobPool.spec.podTemplate"
 CONTAINER = f"{TEMPLATE}.spec.containers[]"
+IDENTITY = "SendingNode.spec.identity"
+SITES = "SendingNode.spec.limits.sites[]"
+WARMUP = "SendingNode.spec.warmup"
+DKIM: dict[str, Any] = {"selector": "s1", "privateKeySecretRef": {"name": "s"}}
 
 
 def pool(**spec: Any) -> dict[str, Any]:
@@ -39,6 +43,10 @@ def misspelt(queue: str) -> dict[str, Any]:
 
 def sender(**fields: Any) -> dict[str, Any]:
     return {"spec": {**MINIMAL["SendingNode"], **fields}}
+
+
+def identity(**fields: Any) -> dict[str, Any]:
+    return sender(identity={"domain": "example.com", **fields})
 
 
 def node(**workers: Any) -> dict[str, Any]:
@@ -107,6 +115,26 @@ BROKEN: dict[tuple[str, str], dict[str, Any]] = {
     ("SendingNode.spec.smtp.host", "not a host"): sender(smtp={"host": "smtp://h"}),
     ("SendingNode.spec.smtp.heloName", "not a domain name"): sender(smtp={"host": "h", "heloName": "a_b"}),
     ("SendingNode.spec.identity.domain", "not a domain name"): sender(identity={"domain": "me@example.com"}),
+    ("SendingNode.spec.smtp", "host mx is the recipients' own servers, which know no login"): sender(
+        smtp={"host": "mx", "credentialsSecretRef": {"name": "s"}}
+    ),
+    ("SendingNode.spec.smtp", "host mx is the recipients' own servers, which take no implicit"): sender(
+        smtp={"host": "mx", "tls": "Implicit"}
+    ),
+    (f"{IDENTITY}.ipAddresses[]", "not an IP address"): identity(ipAddresses=["192.0.2.256"]),
+    (f"{IDENTITY}.returnPathDomain", "not a domain name"): identity(returnPathDomain="a@b.example"),
+    (f"{IDENTITY}.dkim.selector", "not a selector"): identity(dkim={**DKIM, "selector": "s1._domainkey"}),
+    (f"{IDENTITY}.dkim.domain", "not a domain name"): identity(dkim={**DKIM, "domain": "a_b"}),
+    (f"{IDENTITY}.dkim.privateKeySecretRef.key", "not a key of a Secret"): identity(
+        dkim={**DKIM, "privateKeySecretRef": {"name": "s", "key": "a/b"}}
+    ),
+    (SITES, "give at least one of perMinute"): sender(limits={"sites": [{"name": "gmail"}]}),
+    (f"{SITES}.name", "not a site"): sender(limits={"sites": [{"name": "gmial", "perMinute": 1}]}),
+    (WARMUP, "an enabled warmup needs"): sender(warmup={}),
+    (f"{WARMUP}.startDate", "not a date"): sender(warmup={"startDate": "2026-04-31"}),
+    (f"{WARMUP}.growthFactor", "not a growth factor"): sender(
+        warmup={"startDate": "2026-04-01", "growthFactor": "0.9"}
+    ),
     ("SendingNode.spec.workers", "placement Dedicated needs"): node(placement="Dedicated"),
     ("SendingNode.spec.workers", "nodeSelector and tolerations need"): node(nodeSelector={"a": "b"}),
 }

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from postfleet_operator import doubts, rivals
+from postfleet_operator.credentials import references
 from postfleet_operator.manifests import Manifests
 from postfleet_operator.reachability import on_loopback
 from postfleet_operator.spec import JobPool, SendingNode
@@ -30,7 +31,7 @@ def warnings(manifests: Manifests) -> list[str]:
     """One line each: `pool.yaml:13: warning: JobPool email: spec.queues: …`."""
     found = [
         *_queues(manifests), *_doubts(manifests), *_pools(manifests), *_logins(manifests), *_open_logins(manifests),
-        *_names(manifests), *_rivals(manifests),
+        *_addresses(manifests), *_names(manifests), *_rivals(manifests),
     ]  # fmt: skip
     return [
         f"{manifests.place(resource, path)}: warning: {_line(resource, path, problem)}"
@@ -51,12 +52,21 @@ def _doubts(manifests: Manifests) -> Iterator[Finding]:
 def _open_logins(manifests: Manifests) -> Iterator[Finding]:
     for node in manifests.nodes:
         smtp = node.spec.smtp
-        if smtp.tls is Tls.NONE and smtp.credentials_secret_ref is not None and not _near(smtp.host):
+        bare = smtp.tls_used in (Tls.NONE, Tls.OPPORTUNISTIC)
+        if bare and smtp.credentials_secret_ref is not None and not _near(smtp.host):
+            how = "" if smtp.tls_used is Tls.NONE else ", if the server offers no TLS,"
             yield (
                 node,
                 "spec.smtp.tls",
-                f"with None the login goes to {smtp.host} unencrypted: anyone on the way reads it",
+                f"with {smtp.tls_used} the login{how} goes to {smtp.host} unencrypted: anyone on the way reads it",
             )
+
+
+def _addresses(manifests: Manifests) -> Iterator[Finding]:
+    for node in manifests.nodes:
+        if node.spec.identity.ip_addresses and not node.spec.smtp.direct:
+            words = f"mail leaves from the addresses of {node.spec.smtp.host}: these count only with host mx"
+            yield node, "spec.identity.ipAddresses", words
 
 
 def _queues(manifests: Manifests) -> Iterator[Finding]:
@@ -92,14 +102,12 @@ def _pools(manifests: Manifests) -> Iterator[Finding]:
 
 def _logins(manifests: Manifests) -> Iterator[Finding]:
     for node in manifests.nodes if manifests.secrets else ():
-        reference, namespace = node.spec.smtp.credentials_secret_ref, node.metadata.namespace
-        if reference is None:
-            continue
-        path, secret = "spec.smtp.credentialsSecretRef.name", manifests.secret(namespace, reference.name)
-        if secret is None:
-            yield node, path, f"there is no Secret {reference.name} here, in namespace {namespace}"
-        elif lacking := sorted({"username", "password"} - secret.data.keys(), reverse=True):
-            yield node, path, f"Secret {reference.name} lacks {' and '.join(lacking)}"
+        for reference in references(node):
+            path, secret = f"{reference.field}.name", manifests.secret(*reference.place)
+            if secret is None:
+                yield node, path, f"there is no Secret {reference.name} here, in namespace {reference.namespace}"
+            elif lacking := [key for key in reference.parts.values() if key not in secret.data]:
+                yield node, path, f"Secret {reference.name} lacks {' and '.join(lacking)}"
 
 
 def _names(manifests: Manifests) -> Iterator[Finding]:

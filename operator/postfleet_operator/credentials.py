@@ -1,7 +1,7 @@
-"""The files with SMTP credentials that workers see: `<node>.username` and `<node>.password`. Pure.
+"""The files with keys that workers see: `<node>.username` and `<node>.password`, and `<node>.dkim`. Pure.
 
-They are the content of one Secret per worker set, mounted as a folder: only the logins of the nodes that the set
-serves. Credentials go nowhere else.
+They are the content of one Secret per worker set, mounted as a folder: only what the nodes that the set serves log in
+and sign with. Such keys go nowhere else.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from postfleet_operator.reasons import Reason
 from postfleet_operator.spec import SendingNode
 from postfleet_operator.workerset import WorkerSet, is_dedicated
 
-USERNAME, PASSWORD = KEYS = ("username", "password")
+USERNAME, PASSWORD, DKIM = "username", "password", "dkim"
 # Kubernetes refuses a Secret of more than 1 MiB; the rest is for its own fields.
 MOST_BYTES = 900 * 1024
 
@@ -25,69 +25,100 @@ Secrets = Mapping[tuple[str, str], Mapping[str, str] | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """What a node logs in with. Never shows its values."""
+class Reference:
+    """A Secret that a node names in `field`. `parts` are what is taken from it: the key by the file's last part."""
 
-    username: str = field(repr=False)
-    password: str = field(repr=False)
+    field: str
+    namespace: str
+    name: str
+    parts: Mapping[str, str]
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """(namespace, name)."""
+        return self.namespace, self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """What a node logs in and signs with, by the last part of the file's name. Never shows its values."""
+
+    parts: Mapping[str, str] = field(repr=False)
+
+    @property
+    def username(self) -> str | None:
+        """Whom it logs in as, if it does."""
+        return self.parts.get(USERNAME)
 
     def files(self, node: str) -> dict[str, str]:
         """As the workers of `node` see it."""
-        return {f"{node}.{USERNAME}": self.username, f"{node}.{PASSWORD}": self.password}
+        return {f"{node}.{part}": value for part, value in self.parts.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What could be put together, and what is missing, by node key. A node that needs no login is in neither."""
+    """What could be put together, and what is missing, by node key. A node that needs no keys is in neither."""
 
-    logins: Mapping[str, Login] = field(default_factory=dict)
+    keys: Mapping[str, Keys] = field(default_factory=dict)
     problems: Mapping[str, Problem] = field(default_factory=dict)
 
 
 def gather(
     nodes: Iterable[SendingNode], secrets: Secrets, failures: Mapping[tuple[str, str], str] | None = None
 ) -> Credentials:
-    """The logins of `nodes`.
+    """The keys of `nodes`.
 
-    A node whose Secret is missing or lacks a key has none, so that its workers see no half of a login.
+    A node of which a Secret or a part is missing has none, so that its workers see no half of a login and send nothing
+    unsigned.
 
     Args:
         nodes: whose.
         secrets: what they refer to, as far as it could be read.
         failures: why the rest could not.
     """
-    logins: dict[str, Login] = {}
+    keys: dict[str, Keys] = {}
     problems: dict[str, Problem] = {}
     for node in nodes:
-        if (place := reference(node)) is None:
-            continue
-        namespace, name = place
-        if place not in secrets:
-            why = (failures or {}).get(place, "it has not been read yet")
-            problems[node.key] = Problem(Reason.CLUSTER_UNAVAILABLE, f"Secret {name} cannot be read: {why}")
-        elif (content := secrets[place]) is None:
-            problems[node.key] = Problem(
-                Reason.SECRET_MISSING,
-                f"spec.smtp.credentialsSecretRef: there is no Secret {name} in namespace {namespace}, create it",
+        named = references(node)
+        missing = next((found for each in named if (found := _lacking(each, secrets, failures or {}))), None)
+        if missing is not None:
+            problems[node.key] = missing
+        elif named:
+            keys[node.key] = Keys(
+                {part: (secrets[each.place] or {})[key] for each in named for part, key in each.parts.items()}
             )
-        elif lacking := [key for key in KEYS if key not in content]:
-            problems[node.key] = Problem(
-                Reason.SECRET_KEY_MISSING,
-                f"spec.smtp.credentialsSecretRef: Secret {name} lacks {' and '.join(lacking)}, add it",
-            )
-        else:
-            logins[node.key] = Login(content[USERNAME], content[PASSWORD])
-    return Credentials(logins, problems)
+    return Credentials(keys, problems)
 
 
-def reference(node: SendingNode) -> tuple[str, str] | None:
-    """(namespace, name) of the Secret with the node's login; None for a node without one."""
-    given = node.spec.smtp.credentials_secret_ref
-    return None if given is None else (node.metadata.namespace, given.name)
+def references(node: SendingNode) -> tuple[Reference, ...]:
+    """The Secrets that a node names: of its login, and of its DKIM key."""
+    namespace, login, dkim = node.metadata.namespace, node.spec.smtp.credentials_secret_ref, node.spec.identity.dkim
+    found = []
+    if login is not None:
+        parts = {part: part for part in (USERNAME, PASSWORD)}
+        found.append(Reference("spec.smtp.credentialsSecretRef", namespace, login.name, parts))
+    if dkim is not None:
+        key = dkim.private_key_secret_ref
+        found.append(Reference("spec.identity.dkim.privateKeySecretRef", namespace, key.name, {DKIM: key.key}))
+    return tuple(found)
+
+
+def _lacking(reference: Reference, secrets: Secrets, failures: Mapping[tuple[str, str], str]) -> Problem | None:
+    name, place = reference.name, reference.place
+    if place not in secrets:
+        why = failures.get(place, "it has not been read yet")
+        return Problem(Reason.CLUSTER_UNAVAILABLE, f"Secret {name} cannot be read: {why}")
+    if (content := secrets[place]) is None:
+        words = f"{reference.field}: there is no Secret {name} in namespace {reference.namespace}, create it"
+        return Problem(Reason.SECRET_MISSING, words)
+    if absent := [key for key in reference.parts.values() if key not in content]:
+        words = f"{reference.field}: Secret {name} lacks {' and '.join(absent)}, add it"
+        return Problem(Reason.SECRET_KEY_MISSING, words)
+    return None
 
 
 def serves(workers: WorkerSet, node: SendingNode) -> bool:
-    """Whether the set's workers log in for the node."""
+    """Whether the set's workers send for the node."""
     if workers.node is not None:
         return workers.node.key == node.key
     pool = node.spec.workers.pool_ref
@@ -95,14 +126,14 @@ def serves(workers: WorkerSet, node: SendingNode) -> bool:
     return same_namespace and not is_dedicated(node) and (pool is None or pool.name == workers.pool.name)
 
 
-def fit(nodes: Iterable[SendingNode], logins: Mapping[str, Login]) -> tuple[dict[str, dict[str, str]], list[str]]:
+def fit(nodes: Iterable[SendingNode], keys: Mapping[str, Keys]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """The files of as many of `nodes` as one Secret can hold, by node name, and the keys of those it cannot."""
     files: dict[str, dict[str, str]] = {}
     left_out, room = [], MOST_BYTES
     for node in nodes:
-        if (login := logins.get(node.key)) is None:
+        if (given := keys.get(node.key)) is None:
             continue
-        own = login.files(node.name)
+        own = given.files(node.name)
         size = sum(len(name.encode()) + len(value.encode()) for name, value in own.items())
         if size <= room:
             files[node.name] = own

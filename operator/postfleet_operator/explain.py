@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from postfleet_operator.slowdowns import told
 from postfleet_operator.spec import Mode, PoolSpec, SendingNode
 from postfleet_operator.workerset import is_dedicated
 
@@ -181,7 +182,7 @@ def _nodes(key: str, status: Status, nodes: Sequence[SendingNode], now: float) -
 
 def _node(node: SendingNode, now: float) -> Iterator[str]:
     status: Status = node.status
-    if status.get("phase") not in (None, "Active"):
+    if status.get("phase") not in (None, "Active", "Warming"):
         wrong = [
             each for each in status.get("conditions") or [] if each["status"] == "False" and each["type"] != "Paused"
         ]
@@ -189,7 +190,11 @@ def _node(node: SendingNode, now: float) -> Iterator[str]:
         yield f"{node.name} is {status['phase']}{': ' if why else ''}{why}"
     if status.get("remainingToday") == 0:
         sent, cap = status.get("acceptedToday"), status.get("capToday")
-        yield f"{node.name} has sent {sent} of {cap} mails in the last 24 hours"
+        day = status.get("warmupDay")
+        warmup = "" if day is None else f", day {day} of its warmup"
+        yield f"{node.name} has sent {sent} of {cap} mails in the last 24 hours{warmup}"
+    for slow in status.get("slowdowns") or []:
+        yield f"{node.name} sends {told(slow)}, over {_ahead(slow['until'], now)}, by rule {slow['rule']}"
     own = status.get("workers") or {}
     if not is_dedicated(node) or not own:
         return

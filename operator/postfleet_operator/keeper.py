@@ -11,13 +11,14 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 import structlog
 
-from postfleet_operator import node_reporting, unserved
+from postfleet_operator import node_reporting, slowdowns, unserved
 from postfleet_operator.census import Census, take
 from postfleet_operator.cluster import BrokenNode, Cluster
 from postfleet_operator.conditions import Facts, Problem
@@ -29,10 +30,11 @@ from postfleet_operator.logins import Logins
 from postfleet_operator.node_conditions import NodeFacts
 from postfleet_operator.nodes import OWNER_SECONDS, foreign, mirror
 from postfleet_operator.probing import Endpoint, Prober
-from postfleet_operator.reachability import Reach, judge, on_loopback
+from postfleet_operator.reachability import Reach, judge, judge_direct, on_loopback
 from postfleet_operator.reasons import EventReason, EventType, Reason
 from postfleet_operator.rivals import doubles
 from postfleet_operator.rounds import always, due, go_round
+from postfleet_operator.slowdowns import Slowdown
 from postfleet_operator.spec import SendingNode
 from postfleet_operator.spec.node import Tls
 from postfleet_operator.stores import Connect
@@ -112,6 +114,7 @@ class Keeper:
         self._credential_problems: Mapping[str, Problem] = {}
         self._delivery_problems: Mapping[str, Problem] = {}
         self._unserved_mail: Mapping[unserved.Road, int] = {}
+        self._slowdowns: Mapping[str, tuple[Slowdown, ...]] | None = None  # until the database has told
 
     def run(
         self,
@@ -178,7 +181,7 @@ class Keeper:
         if self._mirrored != self._to_mirror(census):
             self._mirrored_at = None
         self._delivery_problems = self._logins.deliver(
-            census.sets, self._own(census), self._credentials.logins, census.broken_nodes, self._mirrored_at, now
+            census.sets, self._own(census), self._credentials.keys, census.broken_nodes, self._mirrored_at, now
         )
         self._credential_problems = {**self._credentials.problems, **self._delivery_problems}
 
@@ -235,6 +238,7 @@ class Keeper:
     def _read_ledger(self, census: Census, now: float) -> None:
         names = [node.name for node in census.mirrored]
         self._ask(lambda connection: self._deliveries.look(connection, names, now), now)
+        self._slowdowns = self._ask(partial(slowdowns.in_force, nodes=names, now=now), now)
         mail = self._ask(partial(unserved.roads, served=census.served_by_own), now)
         self._unserved_mail = self._unserved_mail if mail is None else mail
         if census.broken_pools:  # nobody can tell which queues they serve
@@ -246,19 +250,22 @@ class Keeper:
             self._on_unserved(jobs | {str(road): number for road, number in self._unserved_mail.items()})
 
     def _probe(self, census: Census, now: float) -> None:
-        endpoints = {endpoint_of(node) for node in census.nodes}
-        self._prober.keep(endpoints)
-        for node in census.nodes:
+        relayed = [node for node in census.nodes if not node.spec.smtp.direct]
+        self._prober.keep({endpoint_of(node) for node in relayed})
+        for node in relayed:
             if self._reach(node, now).reason is not Reason.MAIL_TAKEN:
                 self._prober.ask(endpoint_of(node), now)
 
     def _reach(self, node: SendingNode, now: float) -> Reach:
         experience = self._deliveries.experience(node.name)
+        if node.spec.smtp.direct:
+            return judge_direct(experience, now=now)
         own_place = is_dedicated(node) or on_loopback(node.spec.smtp.host)
         return judge(experience, self._prober.answer(endpoint_of(node)), own_place=own_place, now=now)
 
     def _report(self, census: Census, now: float) -> None:
-        twice = doubles(census.nodes, {key: login.username for key, login in self._credentials.logins.items()})
+        usernames = {key: name for key, own in self._credentials.keys.items() if (name := own.username) is not None}
+        twice = doubles(census.nodes, usernames)
         told: dict[str, tuple[SendingNode | BrokenNode, NodeFacts]] = {
             node.key: (node, self._facts_of(node, census, twice, now)) for node in census.nodes
         }
@@ -296,6 +303,7 @@ class Keeper:
         name = census.name_problems.get(node.key) or self._rival(node.name)
         reference = node.spec.workers.pool_ref if is_dedicated(node) else None
         own = census.own_sets.get(node.key)
+        plan, known = node.spec.warmup, self._slowdowns if name is None and self._database is None else None
         return NodeFacts(
             node.metadata.generation,
             node.spec,
@@ -308,6 +316,8 @@ class Keeper:
             unserved=None if own is None else unserved.problem(own, self._unserved_mail),
             reach=self._reach(node, now) if name is None else None,
             accepted=self._deliveries.accepted(node.name) if name is None else None,
+            warmup=None if plan is None else plan.cap(datetime.fromtimestamp(now, UTC).date()),
+            slowdowns=None if known is None else known.get(node.name, ()),
             workers=None if own is None else self._facts(own.key),
             deployment="" if reference is None else f"{reference.name}-{node.name}",
         )
@@ -316,4 +326,4 @@ class Keeper:
 def endpoint_of(node: SendingNode) -> Endpoint:
     """Where the node's server listens."""
     smtp = node.spec.smtp
-    return Endpoint(smtp.host, smtp.port, smtp.tls is Tls.IMPLICIT)
+    return Endpoint(smtp.host, smtp.port_used, smtp.tls is Tls.IMPLICIT)

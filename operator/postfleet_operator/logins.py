@@ -1,4 +1,6 @@
-"""Brings each set of workers the logins of the nodes that it serves, and takes them away again: one Secret per set.
+"""Brings each set of workers the keys of the nodes that it serves, and takes them away again: one Secret per set.
+
+Keys are logins and DKIM's private keys.
 
 A node that is served elsewhere from now on, or is gone, keeps its files where they were until the workers there must
 have heard of it: they read the mirror every few seconds, and what they have begun they finish.
@@ -17,11 +19,11 @@ from postfleet_operator.conditions import Problem
 from postfleet_operator.credentials import (
     MOST_BYTES,
     Credentials,
-    Login,
+    Keys,
     by_node,
     fit,
     gather,
-    reference,
+    references,
     render_secret,
     serves,
 )
@@ -73,12 +75,12 @@ class Logins:
         self._quiet_until = 0.0
 
     def read(self, nodes: Sequence[SendingNode]) -> Credentials:
-        """The logins of `nodes` as their Secrets have them now; a Secret that cannot be read stays as it was.
+        """The keys of `nodes` as their Secrets have them now; a Secret that cannot be read stays as it was.
 
         Raises:
             NotLeader: somebody else acts.
         """
-        places = dict.fromkeys(place for node in nodes if (place := reference(node)) is not None)
+        places = dict.fromkeys(each.place for node in nodes for each in references(node))
         self._secrets = {place: content for place, content in self._secrets.items() if place in places}
         self._failures = {}
         for place in places:
@@ -94,7 +96,7 @@ class Logins:
         self,
         sets: Sequence[WorkerSet],
         nodes: Sequence[SendingNode],
-        logins: Mapping[str, Login],
+        keys: Mapping[str, Keys],
         broken: Sequence[BrokenNode],
         mirrored_at: float | None,
         now: float,
@@ -104,7 +106,7 @@ class Logins:
         Args:
             sets: all that there are.
             nodes: those that are mirrored, the oldest first: where not all fit into one Secret, the younger stay out.
-            logins: theirs, by key.
+            keys: theirs, by the node's key.
             broken: nodes that cannot be read: what workers have of them stays.
             mirrored_at: since when the database has known the nodes as they are now; None: it does not.
             now: epoch seconds.
@@ -118,7 +120,7 @@ class Logins:
         asked = (
             {(each.key, each.pool.metadata.uid) for each in sets},
             [(node.key, node.metadata.uid, node.metadata.generation) for node in nodes],
-            dict(logins),
+            dict(keys),
             kept,
             settled,
             heard,
@@ -133,13 +135,13 @@ class Logins:
         problems: dict[str, Problem] = {}
         for workers in sets:
             served = [node for node in by_namespace.get(workers.namespace, ()) if serves(workers, node)]
-            files, left_out = fit(served, logins)
+            files, left_out = fit(served, keys)
             names = {node.name for node in served}
             self._hear(workers, heard[workers.key])
             self._bring(workers, files, names, kept if settled else None, now)
             problems |= dict.fromkeys(left_out, _too_large(workers))
             if (problem := self._delivered[workers.key].problem) is not None:
-                problems |= {node.key: problem for node in served if node.key in logins}
+                problems |= {node.key: problem for node in served if node.key in keys}
         retries = [each.retry_at for each in self._delivered.values() if each.retry_at > now]
         retries += [now + RETRY_SECONDS for each in self._delivered.values() if each.touched]
         self._asked, self._problems, self._quiet_until = asked, problems, min([now + QUIET_SECONDS, *retries])
@@ -211,7 +213,7 @@ def _too_large(workers: WorkerSet) -> Problem:
     most = MOST_BYTES // 1024
     return Problem(
         Reason.SECRET_TOO_LARGE,
-        f"the logins of all nodes that JobPool {workers.pool.name} sends for take more than {most} KiB, so this one is "
+        f"the keys of all nodes that JobPool {workers.pool.name} sends for take more than {most} KiB, so this one is "
         "left out: give some of them another pool in spec.workers.poolRef",
     )
 

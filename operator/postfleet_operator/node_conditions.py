@@ -13,7 +13,9 @@ from typing import Any
 from postfleet_operator.conditions import Facts, Problem, timestamp
 from postfleet_operator.reachability import Reach
 from postfleet_operator.reasons import NodeConditionType, Reason
+from postfleet_operator.slowdowns import Slowdown
 from postfleet_operator.spec import NodeSpec
+from postfleet_operator.spec.warmup import WarmupDay
 
 
 class Phase(StrEnum):
@@ -21,6 +23,8 @@ class Phase(StrEnum):
 
     PENDING = "Pending"
     """The database does not know it yet."""
+    WARMING = "Warming"
+    """Ready: its mail goes out, under the cap of its warmup."""
     ACTIVE = "Active"
     """Ready: its mail goes out."""
     PAUSED = "Paused"
@@ -45,6 +49,8 @@ class NodeFacts:
         unserved: which of its mail its workers do not listen to.
         reach: whether its server answers.
         accepted: mails taken within the last 24 hours; None while that is not known.
+        warmup: where its warmup stands today; None without one, and after its end.
+        slowdowns: what replies have made it do; None while that is not known.
         workers: of a Dedicated node, what the autoscaler knows of its workers.
         deployment: of a Dedicated node, their Deployment.
     """
@@ -61,6 +67,8 @@ class NodeFacts:
     unserved: Problem | None = None
     reach: Reach | None = None
     accepted: int | None = None
+    warmup: WarmupDay | None = None
+    slowdowns: tuple[Slowdown, ...] | None = None
     workers: Facts | None = None
     deployment: str = ""
 
@@ -84,12 +92,14 @@ class _Verdict:
 
 
 def phase(facts: NodeFacts, *, known: bool) -> Phase:
-    """Where the node stands; `known`: the database has had it before. Active only where condition Ready is true."""
+    """Where the node stands; `known`: the database has had it before. Warming and Active only where Ready is true."""
     if facts.spec is not None and facts.spec.paused:
         return Phase.PAUSED
     if facts.blocked is not None or (known and facts.database is not None):
         return Phase.BLOCKED
-    return Phase.ACTIVE if facts.mirrored else Phase.PENDING
+    if not facts.mirrored:
+        return Phase.PENDING
+    return Phase.ACTIVE if facts.warmup is None else Phase.WARMING
 
 
 def compose(facts: NodeFacts, previous: Sequence[Mapping[str, Any]], now: float) -> list[dict[str, Any]]:
@@ -129,6 +139,7 @@ def _verdicts(facts: NodeFacts) -> list[_Verdict]:
         *([] if facts.reach is None else [_reachable(facts.reach)]),
         _unique(facts),
         _pool(facts, facts.spec),
+        _warming(facts, facts.spec),
         _paused(facts.spec),
     ]
 
@@ -162,9 +173,11 @@ def _credentials(facts: NodeFacts, spec: NodeSpec) -> _Verdict:
     kind = NodeConditionType.CREDENTIALS_READY
     if facts.credentials is not None:
         return _against(kind, facts.credentials)
-    if spec.smtp.credentials_secret_ref is None:
-        return _Verdict(kind, True, Reason.NO_LOGIN_NEEDED, "it has no spec.smtp.credentialsSecretRef")
-    return _Verdict(kind, True, Reason.LOGIN_DELIVERED, "its workers have its login")
+    login, key = spec.smtp.credentials_secret_ref is not None, spec.identity.dkim is not None
+    if not login and not key:
+        return _Verdict(kind, True, Reason.NO_LOGIN_NEEDED, "it has neither a login nor a DKIM key")
+    had = " and ".join(["its login"] * login + ["its DKIM key"] * key)
+    return _Verdict(kind, True, Reason.LOGIN_DELIVERED, f"its workers have {had}")
 
 
 def _reachable(reach: Reach) -> _Verdict:
@@ -186,6 +199,19 @@ def _pool(facts: NodeFacts, spec: NodeSpec) -> _Verdict:
     if reference is None:
         return _Verdict(kind, True, Reason.ANY_POOL, "every pool of its namespace may send for it")
     return _Verdict(kind, True, Reason.POOL_FOUND, f"JobPool {reference.name} sends for it")
+
+
+def _warming(facts: NodeFacts, spec: NodeSpec) -> _Verdict:
+    kind, plan, today = NodeConditionType.WARMING, spec.warmup, facts.warmup
+    if plan is None or not plan.enabled:
+        return _Verdict(kind, False, Reason.NO_WARMUP, "it has no spec.warmup that is enabled")
+    if today is None:
+        words = f"its plan has reached targetPerDay, {plan.target_per_day:,} mails a day"
+        return _Verdict(kind, False, Reason.WARMUP_OVER, words)
+    if today.day < 1:
+        words = f"its plan begins on {plan.start_date}; until then the first day's cap holds, {today.cap:,} mails a day"
+        return _Verdict(kind, True, Reason.WARMUP_AHEAD, words)
+    return _Verdict(kind, True, Reason.CAP_GROWS, f"day {today.day} of its plan: {today.cap:,} mails in any 24 hours")
 
 
 def _paused(spec: NodeSpec) -> _Verdict:

@@ -11,6 +11,7 @@ from postfleet_operator.node_conditions import NodeFacts
 from postfleet_operator.node_status import compose, worth_writing
 from postfleet_operator.reasons import EventReason, EventType, NodeConditionType, Reason
 from postfleet_operator.rounds import due
+from postfleet_operator.slowdowns import told
 from postfleet_operator.spec import SendingNode
 
 # A condition that flaps is told of this often.
@@ -54,7 +55,11 @@ def report(cluster: Cluster, node: SendingNode | BrokenNode, facts: NodeFacts, l
     """Write the node's status if it is worth it, and the Events that it calls for; the phase."""
     written = node.status if last.status is None else last.status
     status = compose(facts, written, now)
-    for turn in turns(written.get("conditions") or [], status["conditions"]):
+    events = [
+        *turns(written.get("conditions") or [], status["conditions"]),
+        *slowed(written.get("slowdowns") or [], status.get("slowdowns") or []),
+    ]
+    for turn in events:
         told_at = last.told_at.get(turn.reason)
         if told_at is None or due(now, told_at + EVENT_SECONDS, EVENT_SECONDS):
             last.told_at[turn.reason] = now
@@ -82,3 +87,14 @@ def turns(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]
         elif condition["status"] == "False" and kind in LOST:
             reason = LOST_BY.get((kind, condition["reason"]), LOST[kind])
             yield Turn(EventType.WARNING, reason, condition["message"])
+
+
+def slowed(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Iterator[Turn]:
+    """The Event of the slow-downs that have begun between two states, if there are any. Pure."""
+    old = {(each["site"], each["action"]) for each in before}
+    begun = [each for each in after if (each["site"], each["action"]) not in old]
+    if begun:
+        words = (
+            f"{told(each)} until {each['until']}, by rule {each['rule']}: {each.get('reply', '')}" for each in begun
+        )
+        yield Turn(EventType.WARNING, EventReason.SLOWED_DOWN, "; ".join(words))

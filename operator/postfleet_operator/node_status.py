@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from postfleet_operator.conditions import Facts
+from postfleet_operator.conditions import Facts, timestamp
 from postfleet_operator.node_conditions import NodeFacts, phase
 from postfleet_operator.node_conditions import compose as compose_conditions
 from postfleet_operator.rounds import due
+from postfleet_operator.slowdowns import Slowdown
 from postfleet_operator.spec import Mode, NodeSpec
 from postfleet_operator.status import latest
 
@@ -17,7 +18,7 @@ from postfleet_operator.status import latest
 NUMBERS_SECONDS = 30.0
 NUMBERS = frozenset({"acceptedToday", "remainingToday"})
 # Phases of a node that the database has had.
-KNOWN = frozenset({"Active", "Paused", "Blocked"})
+KNOWN = frozenset({"Warming", "Active", "Paused", "Blocked"})
 
 
 def compose(facts: NodeFacts, previous: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -28,9 +29,9 @@ def compose(facts: NodeFacts, previous: Mapping[str, Any], now: float) -> dict[s
         return status
     status["phase"] = phase(facts, known=previous.get("phase") in KNOWN).value
     status |= _numbers(facts, facts.spec)
-    if facts.spec.limits.per_day is None:
-        for name in ("capToday", "remainingToday"):
-            status.pop(name, None)
+    status["slowdowns"] = _slowdowns(facts.slowdowns, previous.get("slowdowns") or [], now)
+    for name in _absent(facts, facts.spec, status):
+        status.pop(name, None)
     if facts.deployment:
         status["workers"] = _workers(facts.deployment, facts.workers, previous.get("workers") or {})
     else:
@@ -49,11 +50,49 @@ def _numbers(facts: NodeFacts, spec: NodeSpec) -> dict[str, int]:
     numbers = {}
     if facts.accepted is not None:
         numbers["acceptedToday"] = facts.accepted
-    if (cap := spec.limits.per_day) is not None:
+    if facts.warmup is not None:
+        numbers["warmupDay"] = facts.warmup.day
+    if (cap := _cap(facts, spec)) is not None:
         numbers["capToday"] = cap
         if facts.accepted is not None:
             numbers["remainingToday"] = max(cap - facts.accepted, 0)
     return numbers
+
+
+def _cap(facts: NodeFacts, spec: NodeSpec) -> int | None:
+    """Most mails in any 24 hours: the node's limit, or what its warmup allows today if that is less."""
+    caps = [spec.limits.per_day, None if facts.warmup is None else facts.warmup.cap]
+    return min((cap for cap in caps if cap is not None), default=None)
+
+
+def _absent(facts: NodeFacts, spec: NodeSpec, status: Mapping[str, Any]) -> Iterator[str]:
+    """Fields that there is nothing to say in."""
+    if facts.warmup is None:
+        yield "warmupDay"
+    if _cap(facts, spec) is None:
+        yield from ("capToday", "remainingToday")
+    if not status["slowdowns"]:
+        yield "slowdowns"
+
+
+def _slowdowns(
+    known: Sequence[Slowdown] | None, previous: Sequence[Mapping[str, Any]], now: float
+) -> list[Mapping[str, Any]]:
+    """Those in force; while the database does not tell, what was known of them."""
+    if known is None:
+        return [each for each in previous if str(each.get("until")) > timestamp(now)]
+    return [
+        {
+            "site": each.site,
+            "action": each.action,
+            **({} if each.value is None else {"value": each.value}),
+            "until": timestamp(each.until),
+            "rule": each.rule,
+            "reply": each.reply,
+        }
+        for each in known
+        if each.until > now
+    ]
 
 
 def _workers(deployment: str, facts: Facts | None, previous: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,6 +120,8 @@ def _steady(status: Mapping[str, Any]) -> dict[str, Any]:
         {key: value for key, value in condition.items() if key != "message"}
         for condition in status.get("conditions") or []
     ]
+    if "slowdowns" in status:
+        steady["slowdowns"] = [(each["site"], each["action"], each.get("value")) for each in status["slowdowns"]]
     if "workers" in status:
         steady["workers"] = {key: value for key, value in status["workers"].items() if key != "bottleneck"}
     return steady

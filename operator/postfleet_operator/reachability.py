@@ -2,7 +2,8 @@
 
 The workers know best: mail that was taken, sessions that failed. Where they have met nothing lately, the operator's own
 probe speaks. A node may be reachable from its workers' own place only, because it is Dedicated or its server is on
-loopback: there a probe that fails says nothing.
+loopback: there a probe that fails says nothing. A node that delivers to the recipients' own servers has none of its own
+to look at, and one of theirs that is away says nothing about the node.
 """
 
 from __future__ import annotations
@@ -64,6 +65,20 @@ def judge(experience: Experience, probe: Probe | None, *, own_place: bool, now: 
         words += "; that is how it looks from the operator, its workers may reach it from their place"
         return Reach(None, Reason.NOT_KNOWN, words)
     return Reach(False, Reason.NO_ANSWER, f"{words}; see spec.smtp.host and port, and whether a firewall is between")
+
+
+def judge_direct(experience: Experience, *, now: float) -> Reach:
+    """The same of a node whose mail goes to the recipients' own servers: known only while one of them takes mail."""
+    if _fresh(experience.sent_at, now) is not None:
+        return Reach(True, Reason.MAIL_TAKEN, "recipients' servers took mail from the workers in the last ten minutes")
+    if _fresh(experience.failed_at, now) is not None:
+        words = (
+            f"no recipient's server took mail in the last ten minutes, and a session failed at {experience.phase}: "
+            f"{experience.failure}; if all do, see whether port 25 is open outwards"
+        )
+        return Reach(None, Reason.SESSIONS_FAIL, words)
+    words = "its mail goes to the recipients' own servers, of which none was asked lately"
+    return Reach(None, Reason.MANY_SERVERS, words)
 
 
 def _fresh(at: float | None, now: float) -> float | None:

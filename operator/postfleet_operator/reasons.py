@@ -29,6 +29,7 @@ class NodeConditionType(StrEnum):
     REACHABLE = "Reachable"
     IDENTITY_UNIQUE = "IdentityUnique"
     POOL_FOUND = "PoolFound"
+    WARMING = "Warming"
     PAUSED = "Paused"
 
 
@@ -89,6 +90,7 @@ class Reason(StrEnum):
     SERVER_ANSWERS = "ServerAnswers"
     SESSIONS_FAIL = "SessionsFail"
     NO_ANSWER = "NoAnswer"
+    MANY_SERVERS = "ManyServers"
     NOT_KNOWN = "NotKnown"
     # of a SendingNode: IdentityUnique
     UNIQUE = "Unique"
@@ -99,6 +101,11 @@ class Reason(StrEnum):
     ANY_POOL = "AnyPool"
     POOL_MISSING = "PoolMissing"
     QUEUE_UNSERVED = "QueueUnserved"
+    # of a SendingNode: Warming
+    CAP_GROWS = "CapGrows"
+    WARMUP_AHEAD = "WarmupAhead"
+    WARMUP_OVER = "WarmupOver"
+    NO_WARMUP = "NoWarmup"
 
 
 class DecisionReason(StrEnum):
@@ -163,6 +170,7 @@ class EventReason(StrEnum):
     IDENTITY_SHARED = "IdentityShared"
     NAME_TAKEN = "NameTaken"
     POOL_MISSING = "PoolMissing"
+    SLOWED_DOWN = "SlowedDown"
     # about the operator as a whole
     DATABASE_LOST = "DatabaseLost"
     DATABASE_RESTORED = "DatabaseRestored"

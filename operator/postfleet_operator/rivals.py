@@ -37,17 +37,21 @@ def doubles(nodes: Iterable[SendingNode], usernames: Mapping[str, str]) -> dict[
     """By key, the nodes that log in as an older one does, or send in the name of its domain through its host.
 
     `usernames` are the logins that are known, by node key. The limits of such two nodes hold for each of them, so the
-    provider sees their sum. A server on loopback is another one for every worker.
+    provider sees their sum. A server on loopback is another one for every worker. Nodes that deliver directly are
+    told apart by domain and addresses.
     """
     given = [node for node in nodes if not on_loopback(node.spec.smtp.host)]
+    relayed = [node for node in given if not node.spec.smtp.direct]
 
     def account(node: SendingNode) -> object:
         smtp, secret = node.spec.smtp, node.spec.smtp.credentials_secret_ref
         unread = "" if secret is None else f"{node.metadata.namespace}/{secret.name}"
-        return smtp.host.lower(), smtp.port, secret is None, usernames.get(node.key, unread)
+        return smtp.host.lower(), smtp.port_used, secret is None, usernames.get(node.key, unread)
 
     def identity(node: SendingNode) -> object:
-        return node.spec.smtp.host.lower(), node.spec.identity.domain.lower()
+        own = node.spec.identity
+        addresses = frozenset(own.ip_addresses) if node.spec.smtp.direct else frozenset()
+        return node.spec.smtp.host.lower(), own.domain.lower(), addresses
 
     found = {
         younger: Problem(
@@ -63,7 +67,7 @@ def doubles(nodes: Iterable[SendingNode], usernames: Mapping[str, str]) -> dict[
             f"SendingNode {older} uses the same SMTP server with the same login: the limits of the two add up, "
             "make them one node or give each a login of its own",
         )
-        for younger, older in _pairs(given, account)
+        for younger, older in _pairs(relayed, account)
     }
 
 

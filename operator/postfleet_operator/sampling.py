@@ -39,6 +39,7 @@ COUNT_MOST = 100_000
 # Due jobs and running ones of some queues, each counted no further than `bound`. Waiting rows whose time has come are
 # due too: without a relay nobody moves them. What people have paused, or routed to a node that is gone, is no work;
 # what a limit holds, only the relay knows. A Dedicated node's mail (`only`) is its own workers', and nobody else's.
+# Mail's route is `<node>` or `<node>/<site>`.
 COUNT = """
 WITH dedicated AS (
     SELECT name FROM sending_nodes WHERE spec #>> '{workers,placement}' = 'Dedicated'
@@ -50,13 +51,16 @@ WITH dedicated AS (
       AND NOT EXISTS (SELECT FROM holds AS h
                       WHERE (h.kind = 'queue' AND h.key = j.queue) OR (h.kind = 'batch' AND h.key = j.batch))
       AND NOT EXISTS (SELECT FROM tenants AS t WHERE t.name = j.tenant AND t.paused)
-      AND (j.route = '' OR EXISTS (SELECT FROM sending_nodes AS n WHERE n.name = j.route AND NOT n.paused))
-      AND (j.route = %(only)s OR (%(only)s = '' AND NOT EXISTS (SELECT FROM dedicated AS d WHERE d.name = j.route)))
+      AND (j.route = ''
+           OR EXISTS (SELECT FROM sending_nodes AS n WHERE n.name = split_part(j.route, '/', 1) AND NOT n.paused))
+      AND (split_part(j.route, '/', 1) = %(only)s
+           OR (%(only)s = '' AND split_part(j.route, '/', 1) NOT IN (SELECT name FROM dedicated)))
     LIMIT %(bound)s
 ), running AS (
     SELECT 1 FROM jobs AS j
     WHERE j.state = 'executing' AND j.queue = ANY(%(queues)s)
-      AND (j.route = %(only)s OR (%(only)s = '' AND NOT EXISTS (SELECT FROM dedicated AS d WHERE d.name = j.route)))
+      AND (split_part(j.route, '/', 1) = %(only)s
+           OR (%(only)s = '' AND split_part(j.route, '/', 1) NOT IN (SELECT name FROM dedicated)))
     LIMIT %(bound)s
 )
 SELECT (SELECT count(*) FROM due), (SELECT count(*) FROM running)

@@ -122,7 +122,7 @@ def check_schema(connection: psycopg.Connection[Any]) -> None:
         psycopg.OperationalError: nobody has, or it is another database.
     """
     [(there, newest)] = connection.execute(
-        "SELECT to_regclass('workers') IS NOT NULL, to_regclass('node_owners') IS NOT NULL"
+        "SELECT to_regclass('workers') IS NOT NULL, to_regclass('slowdowns') IS NOT NULL"
     ).fetchall()
     if not newest:
         words = "is older than this operator" if there else "is not there"

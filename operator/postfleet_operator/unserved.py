@@ -52,8 +52,8 @@ SELECT asked.queue,
 FROM unnest(%(queues)s::text[]) AS asked(queue)
 """
 
-# Jobs of some nodes in some queues. Ready ones by a loose index scan, one probe per group; of those that wait, which no
-# index tells by route, the next ones of each queue.
+# Jobs of some nodes in some queues; their route is `<node>` or `<node>/<site>`. Ready ones by a loose index scan, one
+# probe per group; of those that wait, which no index tells by route, the next ones of each queue.
 ROADS = """
 WITH RECURSIVE groups AS (
     SELECT first.* FROM unnest(%(queues)s::text[]) AS asked(queue) CROSS JOIN LATERAL (
@@ -69,14 +69,16 @@ WITH RECURSIVE groups AS (
         SELECT count(*) AS jobs FROM (
             SELECT FROM jobs WHERE queue = g.queue AND state = 'available' AND tenant = g.tenant AND batch = g.batch
               AND route = g.route LIMIT %(most)s) AS counted) AS ready
-    WHERE g.route = ANY(%(nodes)s) AND g.queue || '.' || g.route = ANY(%(roads)s)
+    WHERE split_part(g.route, '/', 1) = ANY(%(nodes)s)
+      AND g.queue || '.' || split_part(g.route, '/', 1) = ANY(%(roads)s)
     UNION ALL
     SELECT asked.queue, waiting.route, 1 FROM unnest(%(queues)s::text[]) AS asked(queue) CROSS JOIN LATERAL (
         SELECT route FROM jobs WHERE queue = asked.queue AND state IN ('scheduled', 'retryable')
         ORDER BY run_at LIMIT %(next)s) AS waiting
-    WHERE waiting.route = ANY(%(nodes)s) AND asked.queue || '.' || waiting.route = ANY(%(roads)s)
+    WHERE split_part(waiting.route, '/', 1) = ANY(%(nodes)s)
+      AND asked.queue || '.' || split_part(waiting.route, '/', 1) = ANY(%(roads)s)
 )
-SELECT queue, route, least(sum(jobs), %(most)s)::bigint FROM found GROUP BY 1, 2 ORDER BY 1, 2
+SELECT queue, split_part(route, '/', 1), least(sum(jobs), %(most)s)::bigint FROM found GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 

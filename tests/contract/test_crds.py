@@ -26,11 +26,13 @@ from postfleet_operator.reachability import Reach
 from postfleet_operator.scaling.decide import decide, first_state
 from postfleet_operator.scaling.shadow import step
 from postfleet_operator.scaling.values import Bottleneck, QueueLoad, Sample, Signal, Source
+from postfleet_operator.slowdowns import Slowdown
 from postfleet_operator.spec import API_VERSION, JobPool, Mode, NodeSpec, PoolSpec, parse_node, parse_pool
 from postfleet_operator.spec.model import Model
 from postfleet_operator.spec.node import Placement, Tls
+from postfleet_operator.spec.warmup import WarmupDay
 from postfleet_operator.status import compose
-from refused import BROKEN, CRONS, MINIMAL, manifest
+from refused import BROKEN, CRONS, DKIM, MINIMAL, identity, manifest, sender
 
 ROOT = Path(__file__).parents[2]
 CRDS = {
@@ -170,6 +172,9 @@ def test_every_field_has_the_same_type_bounds_default_and_requirement_in_both(ki
         ("JobPool", {"queues": ["a"], "podTemplate": {"spec": {"containers": [{"name": "worker", "tty": True}]}}}),
         ("SendingNode", {**MINIMAL["SendingNode"], "workers": {"poolRef": {"name": "p"}, "placement": "Dedicated"}}),
         ("SendingNode", {**MINIMAL["SendingNode"], "limits": {"perMinute": 3}, "tenants": ["t"]}),
+        ("SendingNode", sender(limits={"sites": [{"name": "gmail", "perDay": 3}]})["spec"]),
+        ("SendingNode", sender(warmup={"startDate": "2026-01-01"})["spec"]),
+        ("SendingNode", identity(dkim=DKIM, ipAddresses=["::1"], returnPathDomain="r.example")["spec"]),
     ],
 )
 def test_the_api_server_and_the_parser_fill_in_the_same_defaults(kind: str, spec: dict[str, Any]) -> None:
@@ -276,6 +281,8 @@ def test_unique_keys_of_lists_are_validators_too() -> None:
     assert {path for path in keyed if ".spec." in path} == {
         "JobPool.spec.worker.env",
         "SendingNode.spec.tenants",
+        "SendingNode.spec.identity.ipAddresses",
+        "SendingNode.spec.limits.sites",
         *lists,
         *inner,
     }
@@ -361,7 +368,7 @@ def test_the_status_of_a_pool_that_is_written_is_the_status_of_the_crd(source: S
 
 
 def test_the_status_of_a_node_that_is_written_is_the_status_of_the_crd() -> None:
-    limited = {**MINIMAL["SendingNode"], "limits": {"perDay": 100}}
+    limited = {**MINIMAL["SendingNode"], "limits": {"perDay": 100}, "warmup": {"startDate": "2026-01-01"}}
     node = parse_node(manifest("SendingNode", {"spec": limited}))
     problem = Problem(reasons.Reason.POOL_MISSING, "there is no such pool")
     reach = Reach(False, reasons.Reason.NO_ANSWER, "it does not answer")
@@ -372,6 +379,11 @@ def test_the_status_of_a_node_that_is_written_is_the_status_of_the_crd() -> None
         pool=problem,
         reach=reach,
         accepted=7,
+        warmup=WarmupDay(3, 84),
+        slowdowns=(
+            Slowdown("gmail", "per_minute", 10, "gmail.rate", "421 4.7.28 unusual rate", 3600.0),
+            Slowdown("yahoo", "suspend", None, "yahoo.complaints", "421 [TSS04]", 7200.0),
+        ),
         workers=pool_facts(Source.REDIS)[1],
         deployment="email-x",
     )

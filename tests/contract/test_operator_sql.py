@@ -29,6 +29,7 @@ PARAMETERS: dict[str, dict[str, Any]] = {
     "simulation.history.ARRIVALS": {"queues": ["q"], "begins": 0, "window": 60},
     "simulation.history.BEGINS": {"window": 60},
     "simulation.history.SERVICE": {"pool": "default/q"},
+    "slowdowns.IN_FORCE": {"nodes": ["a"], "most": 10},
     "unserved.COUNT": {"queues": ["q"], "most": 10},
     "unserved.QUEUES": {"served": ["q"], "most": 10},
     "unserved.ROADS": {"queues": ["q"], "nodes": ["a"], "roads": ["q.a"], "most": 10, "next": 10},

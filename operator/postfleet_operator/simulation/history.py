@@ -32,7 +32,7 @@ WITH own AS (
     SELECT id, state, attempt, claimed_at, run_at, created_at FROM jobs AS j
     WHERE queue = ANY(%(queues)s) AND created_at < to_timestamp(%(begins)s + %(window)s)
       AND NOT EXISTS (SELECT FROM sending_nodes AS n
-                      WHERE n.name = j.route AND n.spec #>> '{workers,placement}' = 'Dedicated')
+                      WHERE n.name = split_part(j.route, '/', 1) AND n.spec #>> '{workers,placement}' = 'Dedicated')
 ), ready AS (
     SELECT greatest(run_at, created_at) AS at FROM own
     WHERE state <> 'cancelled' OR claimed_at IS NOT NULL

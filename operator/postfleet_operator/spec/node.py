@@ -1,4 +1,4 @@
-"""SendingNode: an egress identity, that is an SMTP endpoint, a name and the limits that it works under. Pure.
+"""SendingNode: an egress identity, that is a way out, a name and the limits that it works under. Pure.
 
 Equal to `crds/sendingnodes.yaml`. Its JSON form (`dump`) is what the mirror writes to `sending_nodes.spec` for the
 workers to read: camelCase, defaults filled in, no credentials, only the name of the Secret that holds them.
@@ -15,7 +15,10 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.spec import names
+from postfleet_operator.spec.identity import Identity
+from postfleet_operator.spec.limits import Limits
 from postfleet_operator.spec.model import Metadata, Model, parse
+from postfleet_operator.spec.warmup import Warmup
 
 TENANTS_UNIQUE = "tenants must differ from each other"
 NAME_RESERVED = (
@@ -24,13 +27,21 @@ NAME_RESERVED = (
 DEDICATED_NEEDS_POOL = "placement Dedicated needs poolRef: the pool whose template and policy its workers have"
 SHARED_HAS_NO_PLACE = "nodeSelector and tolerations need placement Dedicated: shared workers are placed by their pool"
 LOGIN_ELSEWHERE = "the login is in a Secret with the keys username and password: name it in credentialsSecretRef"
+MX_HAS_NO_LOGIN = "host mx is the recipients' own servers, which know no login of ours: leave credentialsSecretRef out"
+MX_HAS_NO_IMPLICIT = (
+    "host mx is the recipients' own servers, which take no implicit TLS: give Opportunistic, StartTLS or None"
+)
 RESERVED_NAMES = frozenset({"msgs", "shared"})
+
+MX = "mx"  # in place of a host: every mail goes to its recipient's own servers
+MX_PORT, SUBMISSION_PORT = 25, 587
 
 
 class Tls(StrEnum):
     """How a session to the SMTP server is encrypted."""
 
     STARTTLS = "StartTLS"
+    OPPORTUNISTIC = "Opportunistic"
     IMPLICIT = "Implicit"
     NONE = "None"
 
@@ -42,33 +53,40 @@ class SecretRef(Model):
 
 
 class Smtp(Model):
-    """The server that takes this node's mail."""
+    """The server that takes this node's mail; `mx`: those of each recipient."""
 
     elsewhere: ClassVar[Mapping[str, str]] = dict.fromkeys(
         ("username", "password", "user", "login", "credentials", "secret", "auth"), LOGIN_ELSEWHERE
     )
 
     host: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.HOST)]
-    port: int = Field(default=587, ge=1, le=65_535)
-    tls: Tls = Tls.STARTTLS
+    port: int | None = Field(default=None, ge=1, le=65_535)
+    tls: Tls | None = None
     helo_name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.DOMAIN)] | None = None
     credentials_secret_ref: SecretRef | None = None
 
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.direct and self.credentials_secret_ref is not None:
+            raise ValueError(MX_HAS_NO_LOGIN)
+        if self.direct and self.tls is Tls.IMPLICIT:
+            raise ValueError(MX_HAS_NO_IMPLICIT)
+        return self
 
-class Identity(Model):
-    """Who the node's mail comes from."""
+    @property
+    def direct(self) -> bool:
+        """Whether mail goes to the recipients' own servers."""
+        return self.host == MX
 
-    domain: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.DOMAIN)]
+    @property
+    def port_used(self) -> int:
+        """`port`, or the usual one: 25 for recipients' servers, else 587."""
+        return self.port or (MX_PORT if self.direct else SUBMISSION_PORT)
 
-
-class Limits(Model):
-    """What the node may do; they hold over all workers together. An absent rate is no limit."""
-
-    per_minute: int | None = Field(default=None, ge=1, le=10_000_000)
-    per_hour: int | None = Field(default=None, ge=1, le=100_000_000)
-    per_day: int | None = Field(default=None, ge=1, le=1_000_000_000)
-    max_connections: int = Field(default=20, ge=1, le=10_000)
-    messages_per_connection: int = Field(default=100, ge=1, le=1_000_000)
+    @property
+    def tls_used(self) -> Tls:
+        """`tls`, or the usual one: what recipients' servers offer, else required."""
+        return self.tls or (Tls.OPPORTUNISTIC if self.direct else Tls.STARTTLS)
 
 
 class Placement(StrEnum):
@@ -119,6 +137,7 @@ class NodeSpec(Model):
     smtp: Smtp
     identity: Identity
     limits: Limits = Limits()
+    warmup: Warmup | None = None
     workers: NodeWorkers = NodeWorkers()
     tenants: tuple[Annotated[str, StringConstraints(min_length=1, max_length=63)], ...] = Field(
         default=(), max_length=1000
@@ -134,7 +153,9 @@ class NodeSpec(Model):
 
     def dump(self) -> dict[str, Any]:
         """The JSON form that workers read: camelCase, every default filled in, absent values as null."""
-        return self.model_dump(mode="json", by_alias=True)
+        form: dict[str, Any] = self.model_dump(mode="json", by_alias=True)
+        form["smtp"] |= {"port": self.smtp.port_used, "tls": self.smtp.tls_used.value}
+        return form
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,12 @@ OWN = {"poolRef": {"name": "email"}, "placement": "Dedicated"}
 
 
 def node(
-    name: str, born: int = 1, namespace: str = "default", host: str = "mx", domain: str = "", **spec: Any
+    name: str, born: int = 1, namespace: str = "default", host: str = "smtp", domain: str = "", **spec: Any
 ) -> SendingNode:
-    secret = spec.pop("secret", None)
+    secret, addresses = spec.pop("secret", None), spec.pop("ipAddresses", [])
     smtp = {"host": host} | ({"credentialsSecretRef": {"name": secret}} if secret else {})
-    given = node_manifest(name, smtp=smtp, identity={"domain": domain or f"{name}.example"}, **spec)
+    identity = {"domain": domain or f"{name}.example", "ipAddresses": addresses}
+    given = node_manifest(name, smtp=smtp, identity=identity, **spec)
     created = f"2026-01-01T00:00:{born:02}Z"
     return parse_node({**given, "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created}})
 
@@ -51,7 +52,7 @@ def test_a_node_that_cannot_be_read_keeps_its_name() -> None:
     ("older", "younger", "usernames", "reason"),
     [
         pytest.param(node("a"), node("b", 2), {}, Reason.SAME_LOGIN, id="one server, no login"),
-        pytest.param(node("a"), node("b", 2, host="MX"), {}, Reason.SAME_LOGIN, id="hosts know no case"),
+        pytest.param(node("a"), node("b", 2, host="SMTP"), {}, Reason.SAME_LOGIN, id="hosts know no case"),
         pytest.param(node("a"), node("b", 2, host="mx2"), {}, None, id="two servers"),
         pytest.param(node("a", host="localhost"), node("b", 2, host="localhost"), {}, None, id="each its own host"),
         pytest.param(node("a", secret="s"), node("b", 2, secret="s"), {}, Reason.SAME_LOGIN, id="one Secret"),
@@ -70,6 +71,19 @@ def test_a_node_that_cannot_be_read_keeps_its_name() -> None:
         pytest.param(
             node("a", domain="x.example"), node("b", 2, host="mx2", domain="x.example"), {}, None,
             id="one domain on two hosts",
+        ),
+        pytest.param(
+            node("a", host="mx", domain="x.example"), node("b", 2, host="mx", domain="y.example"), {}, None,
+            id="two that deliver directly",
+        ),
+        pytest.param(
+            node("a", host="mx", domain="x.example"), node("b", 2, host="mx", domain="x.example"), {},
+            Reason.SAME_IDENTITY, id="one domain, delivered directly",
+        ),
+        pytest.param(
+            node("a", host="mx", domain="x.example", ipAddresses=["192.0.2.1"]),
+            node("b", 2, host="mx", domain="x.example", ipAddresses=["192.0.2.2"]), {}, None,
+            id="one domain, delivered directly from two addresses",
         ),
     ],
 )  # fmt: skip

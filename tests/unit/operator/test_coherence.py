@@ -38,7 +38,7 @@ def pool(name: str = "email", queues: str = "a") -> str:
     return POOL.replace("NAME", name).replace("QUEUES", queues)
 
 
-def node(name: str = "n", host: str = "mx") -> str:
+def node(name: str = "n", host: str = "smtp") -> str:
     return NODE.replace("NAME", name).replace("HOST", host)
 
 
@@ -91,6 +91,14 @@ def node(name: str = "n", host: str = "mx") -> str:
             [node(), SECRET.replace("username: u, ", "")],
             ["5: warning: SendingNode n: spec.smtp.credentialsSecretRef.name: Secret login lacks username"],
             id="half a login",
+        ),
+        pytest.param(
+            [
+                node().replace("identity: {", "identity: {dkim: {selector: s, privateKeySecretRef: {name: login}}, "),
+                SECRET,
+            ],
+            ["6: warning: SendingNode n: spec.identity.dkim.privateKeySecretRef.name: Secret login lacks private.key"],
+            id="no key to sign with",
         ),
         pytest.param(
             [pool(), pool("email-n", "b"), node()],
@@ -218,10 +226,22 @@ def test_what_can_never_work_is_an_error(tmp_path: Path, document: str, line: st
             id="a floor above the ceiling",
         ),
         pytest.param(
-            node().replace("host: mx", "host: mx, tls: None"),
-            "5: warning: SendingNode n: spec.smtp.tls: with None the login goes to mx unencrypted: "
+            node().replace("host: smtp", "host: smtp, tls: None"),
+            "5: warning: SendingNode n: spec.smtp.tls: with None the login goes to smtp unencrypted: "
             "anyone on the way reads it",
             id="a login in the clear",
+        ),
+        pytest.param(
+            node().replace("host: smtp", "host: smtp, tls: Opportunistic"),
+            "5: warning: SendingNode n: spec.smtp.tls: with Opportunistic the login, if the server offers no TLS, "
+            "goes to smtp unencrypted: anyone on the way reads it",
+            id="a login that may be in the clear",
+        ),
+        pytest.param(
+            node().replace("identity: {", "identity: {ipAddresses: [192.0.2.1], "),
+            "6: warning: SendingNode n: spec.identity.ipAddresses: mail leaves from the addresses of smtp: these count "
+            "only with host mx",
+            id="addresses that are another's",
         ),
     ],
 )

@@ -23,7 +23,7 @@ class Delivering:
     def __init__(self) -> None:
         self.cluster = MemoryCluster()
         self.cluster.secrets["default", "smtp"] = {"username": "u", "password": "p"}
-        smtp = {"host": "mx", "credentialsSecretRef": {"name": "smtp"}}
+        smtp = {"host": "smtp", "credentialsSecretRef": {"name": "smtp"}}
         self.cluster.put(node_manifest(smtp=smtp))
         self.pool("first")
         self.logins = Logins(self.cluster)
@@ -36,7 +36,7 @@ class Delivering:
     def tick(self, seconds: float = 1.0) -> dict[str, Any]:
         self.now += seconds
         found = census.take(self.cluster.pools(), self.cluster.nodes())
-        logins = self.logins.read(found.nodes).logins
+        logins = self.logins.read(found.nodes).keys
         return self.logins.deliver(found.sets, found.mirrored, logins, [], 0.0, self.now)
 
     @property

@@ -13,6 +13,7 @@ from postfleet_operator.node_conditions import NodeFacts, Phase, compose, phase
 from postfleet_operator.reachability import Reach
 from postfleet_operator.reasons import Reason
 from postfleet_operator.spec import NodeSpec, parse_node
+from postfleet_operator.spec.warmup import WarmupDay
 from unit.operator.building import node_manifest
 
 
@@ -43,6 +44,7 @@ def test_a_node_that_sends_has_every_condition() -> None:
         "Reachable": ("True", "ServerAnswers"),
         "IdentityUnique": ("True", "Unique"),
         "PoolFound": ("True", "AnyPool"),
+        "Warming": ("False", "NoWarmup"),
         "Paused": ("False", "NotPaused"),
     }
     assert phase(GOOD, known=False) is Phase.ACTIVE
@@ -71,7 +73,7 @@ def test_a_node_that_sends_has_every_condition() -> None:
             "False", Phase.BLOCKED, id="no Secret",
         ),
         pytest.param(
-            replace(GOOD, spec=spec(smtp={"host": "mx", "credentialsSecretRef": {"name": "s"}})), "CredentialsReady",
+            replace(GOOD, spec=spec(smtp={"host": "smtp", "credentialsSecretRef": {"name": "s"}})), "CredentialsReady",
             "True", "LoginDelivered", "True", Phase.ACTIVE, id="a login",
         ),
         pytest.param(
@@ -147,3 +149,54 @@ def test_the_time_moves_only_with_the_status() -> None:
     times = {each["type"]: each["lastTransitionTime"] for each in worse}
     assert times["Reachable"] == times["Ready"] == "1970-01-01T00:01:00Z"
     assert times["Mirrored"] == "1970-01-01T00:00:00Z"
+
+
+WARMING = spec(warmup={"startDate": "2026-03-01"})
+
+
+@pytest.mark.parametrize(
+    ("given", "today", "status", "message", "where"),
+    [
+        pytest.param(
+            WARMING, WarmupDay(12, 900), ("True", "CapGrows"), "day 12 of its plan: 900 mails in any 24 hours",
+            Phase.WARMING, id="under way",
+        ),
+        pytest.param(
+            WARMING, WarmupDay(-3, 50), ("True", "WarmupAhead"),
+            "its plan begins on 2026-03-01; until then the first day's cap holds, 50 mails a day",
+            Phase.WARMING, id="ahead",
+        ),
+        pytest.param(
+            WARMING, None, ("False", "WarmupOver"), "its plan has reached targetPerDay, 50,000 mails a day",
+            Phase.ACTIVE, id="over",
+        ),
+        pytest.param(
+            spec(warmup={"enabled": False}), None, ("False", "NoWarmup"), "it has no spec.warmup that is enabled",
+            Phase.ACTIVE, id="switched off",
+        ),
+    ],
+)  # fmt: skip
+def test_a_warmup_is_a_phase_until_its_plan_is_over(
+    given: NodeSpec, today: WarmupDay | None, status: tuple[str, str], message: str, where: Phase
+) -> None:
+    facts = replace(GOOD, spec=given, warmup=today)
+    assert statuses(facts)["Warming"] == status
+    assert message in [each["message"] for each in compose(facts, [], 0.0)]
+    assert phase(facts, known=True) is where
+
+
+def test_what_blocks_a_node_or_pauses_it_comes_before_its_warmup() -> None:
+    facts = replace(GOOD, spec=WARMING, warmup=WarmupDay(1, 50))
+    assert phase(replace(facts, mirrored=False), known=True) is Phase.PENDING
+    assert phase(replace(facts, credentials=broken(Reason.SECRET_MISSING)), known=True) is Phase.BLOCKED
+    assert phase(replace(facts, spec=PAUSED), known=True) is Phase.PAUSED
+
+
+def test_a_node_says_which_of_its_keys_are_delivered() -> None:
+    dkim = {"selector": "s1", "privateKeySecretRef": {"name": "k"}}
+    login = {"host": "smtp", "credentialsSecretRef": {"name": "s"}}
+    signs, both = {"identity": {"domain": "x.example", "dkim": dkim}}, {"smtp": login}
+    for given, words in ((signs, "its DKIM key"), (both, "its login"), (signs | both, "its login and its DKIM key")):
+        conditions = {each["type"]: each for each in compose(replace(GOOD, spec=spec(**given)), [], 0.0)}
+        told = conditions["CredentialsReady"]
+        assert (told["reason"], told["message"]) == ("LoginDelivered", f"its workers have {words}")

@@ -16,7 +16,9 @@ from postfleet_operator.node_status import NUMBERS_SECONDS, compose, worth_writi
 from postfleet_operator.reachability import Reach
 from postfleet_operator.reasons import DecisionReason, Reason
 from postfleet_operator.scaling.values import Bottleneck, Decision
+from postfleet_operator.slowdowns import Slowdown
 from postfleet_operator.spec import parse_node
+from postfleet_operator.spec.warmup import WarmupDay
 from unit.operator.building import node_manifest
 
 NODE = parse_node(node_manifest(limits={"perDay": 100}))
@@ -124,3 +126,53 @@ def test_a_restarted_operator_does_not_repeat_what_it_had_said() -> None:
     report(cluster, again, bad, NodeReport(), 60.0)
     assert [event.reason.value for event in cluster.events] == ["PoolMissing"]
     assert [call for call, _ in cluster.calls] == ["patch_status"]
+
+
+RATE = Slowdown("gmail", "per_minute", 10, "gmail.rate", "421 4.7.28 unusual rate", 600.0)
+SUSPENDED = Slowdown("yahoo", "suspend", None, "yahoo.complaints", "421 [TSS04]", 7200.0)
+
+
+def test_a_warmup_caps_the_day_where_it_is_less_than_the_limit() -> None:
+    status = compose(replace(FACTS, warmup=WarmupDay(2, 65)), {}, 0.0)
+    assert (status["phase"], status["warmupDay"]) == ("Warming", 2)
+    assert (status["capToday"], status["remainingToday"]) == (65, 25)
+    later = compose(replace(FACTS, warmup=WarmupDay(9, 400)), status, 0.0)
+    assert (later["warmupDay"], later["capToday"]) == (9, 100)
+    over = compose(FACTS, later, 0.0)
+    assert (over["phase"], over["capToday"]) == ("Active", 100)
+    assert "warmupDay" not in over
+
+
+def test_slow_downs_are_told_while_they_hold() -> None:
+    status = compose(replace(FACTS, slowdowns=(RATE, SUSPENDED)), {}, 0.0)
+    assert status["slowdowns"] == [
+        {"site": "gmail", "action": "per_minute", "value": 10, "until": "1970-01-01T00:10:00Z", "rule": "gmail.rate",
+         "reply": "421 4.7.28 unusual rate"},
+        {"site": "yahoo", "action": "suspend", "until": "1970-01-01T02:00:00Z", "rule": "yahoo.complaints",
+         "reply": "421 [TSS04]"},
+    ]  # fmt: skip
+    assert [each["site"] for each in compose(FACTS, status, 700.0)["slowdowns"]] == ["yahoo"]
+    assert "slowdowns" not in compose(replace(FACTS, slowdowns=()), status, 0.0)
+
+
+def test_a_slow_down_that_only_lasts_longer_is_not_written_at_once() -> None:
+    written = compose(replace(FACTS, slowdowns=(RATE,)), {}, 0.0)
+    longer = compose(replace(FACTS, slowdowns=(replace(RATE, until=900.0, reply="421 again"),)), written, 1.0)
+    harder = compose(replace(FACTS, slowdowns=(replace(RATE, value=1),)), written, 1.0)
+    assert not worth_writing(written, longer, 1.0)
+    assert worth_writing(written, longer, NUMBERS_SECONDS)
+    assert worth_writing(written, harder, 1.0)
+
+
+def test_a_slow_down_that_begins_is_an_event_once() -> None:
+    cluster, last = MemoryCluster(), NodeReport()
+    cluster.put(node_manifest(limits={"perDay": 100}))
+    report(cluster, NODE, FACTS, last, 0.0)
+    for seconds, slow in ((1.0, (RATE,)), (2.0, (replace(RATE, until=900.0),)), (EVENT_SECONDS + 1, (RATE, SUSPENDED))):
+        slow = tuple(replace(each, until=each.until + 10_000.0) for each in slow)
+        report(cluster, NODE, replace(FACTS, slowdowns=slow), last, seconds)
+    told = [event.message for event in cluster.events if event.reason == "SlowedDown"]
+    assert told == [
+        "at most 10 mails a minute to gmail until 1970-01-01T02:56:40Z, by rule gmail.rate: 421 4.7.28 unusual rate",
+        "no mail to yahoo until 1970-01-01T04:46:40Z, by rule yahoo.complaints: 421 [TSS04]",
+    ]

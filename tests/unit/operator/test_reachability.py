@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postfleet_operator.deliveries import Experience
-from postfleet_operator.reachability import FRESH_SECONDS, Probe, judge
+from postfleet_operator.reachability import FRESH_SECONDS, Probe, judge, judge_direct
 from postfleet_operator.reasons import Reason
 
 NOW = 10_000.0
@@ -45,3 +45,19 @@ def test_the_verdict(
 
 def test_what_the_workers_met_is_told() -> None:
     assert judge(LOGIN, GREETS, own_place=False, now=NOW).message == "sessions of the workers fail at auth: 535 no"
+
+
+@pytest.mark.parametrize(
+    ("experience", "status", "reason"),
+    [
+        pytest.param(RECOVERED, True, Reason.MAIL_TAKEN, id="some server takes mail"),
+        pytest.param(LOGIN, True, Reason.MAIL_TAKEN, id="another one that failed says nothing"),
+        pytest.param(REFUSED, None, Reason.SESSIONS_FAIL, id="none does, one failed"),
+        pytest.param(OLD, None, Reason.MANY_SERVERS, id="nothing lately"),
+    ],
+)
+def test_a_node_that_delivers_directly_is_reachable_while_it_delivers(
+    experience: Experience, status: bool | None, reason: Reason
+) -> None:
+    reach = judge_direct(experience, now=NOW)
+    assert (reach.status, reach.reason) == (status, reason)
