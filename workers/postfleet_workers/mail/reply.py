@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 MAX_TEXT = 500
 _ENHANCED = re.compile(r"([245]\.\d{1,3}\.\d{1,3})(?:\s+|$)")
@@ -48,6 +49,7 @@ class Reply:
         return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
 
 
+@lru_cache(maxsize=1024)  # servers say mostly the same
 def parse(code: int, text: bytes | str) -> Reply:
     r"""A reply from its code and text; lines are separated by `\n`, each may repeat the enhanced code."""
     words = text.decode("utf-8", "replace") if isinstance(text, bytes) else text

@@ -3,6 +3,9 @@
 smtplib reads replies through a buffered file that cannot be asked whether the server has said something already, and
 makes one exception of a closed and of a silent connection. Here a reply is read from the socket, and `spoke()` looks
 without waiting. Every failure is an OSError (smtplib's exceptions are).
+
+A socket with a timeout of Python's own asks the kernel before each call whether it may be made. Of a connection in
+clear the kernel keeps the time, in ticks; the rest of a wait is counted here.
 """
 
 from __future__ import annotations
@@ -10,12 +13,14 @@ from __future__ import annotations
 import smtplib
 import socket
 import ssl
+import struct
 
 from postfleet_workers.clock import monotonic
 
 MAX_LINE = 8192
 MAX_LINES = 200
 BLOCK = 65_536
+TICK_SECONDS = 1.0
 
 
 class Wire(smtplib.SMTP):
@@ -25,6 +30,12 @@ class Wire(smtplib.SMTP):
         super().__init__(local_hostname=helo)
         self.sock = connected
         self._buffer = bytearray()
+        self._patience = connected.gettimeout() or 0.0
+        self._tick = float("inf")
+        self._clear = type(connected) is socket.socket
+        if self._clear:
+            connected.settimeout(None)
+            self._keep_time(TICK_SECONDS)
 
     def getreply(self) -> tuple[int, bytes]:
         """The next reply: its code (-1 if it is none) and its lines, joined by a line feed.
@@ -33,7 +44,7 @@ class Wire(smtplib.SMTP):
             OSError: the connection is closed (SMTPServerDisconnected) or the reply not whole in time (TimeoutError).
         """
         lines: list[bytes] = []
-        until = monotonic() + (self._socket().gettimeout() or 0)
+        until = monotonic() + self._patience
         for _ in range(MAX_LINES):
             line = self._line(until)
             lines.append(line[4:].strip())
@@ -50,31 +61,44 @@ class Wire(smtplib.SMTP):
             OSError: it closed the connection.
         """
         sock = self._socket()
-        timeout = sock.gettimeout()
-        sock.settimeout(0)
         try:
-            self._fill()
+            if self._clear:
+                self._take(sock.recv(4096, socket.MSG_DONTWAIT))
+            else:
+                sock.settimeout(0)
+                self._take(sock.recv(4096))
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         finally:
-            sock.settimeout(timeout)
+            if not self._clear:
+                sock.settimeout(self._patience)
         return bool(self._buffer)
 
     def wait_at_most(self, seconds: float) -> None:
         """Bound every following reply, and every block of a write."""
-        sock = self._socket()
-        if sock.gettimeout() != seconds:
-            sock.settimeout(seconds)
+        if seconds == self._patience:
+            return
+        self._patience = seconds
+        if not self._clear:
+            self._socket().settimeout(seconds)
+        elif 0 < seconds < self._tick:
+            self._keep_time(seconds)
 
     def write(self, octets: bytes) -> None:
         """Send all of it."""
         sock = self._socket()
-        if len(octets) <= BLOCK:
+        if self._clear:
+            self._push(sock, octets)
+        elif len(octets) <= BLOCK:
             sock.sendall(octets)
-            return
-        whole = memoryview(octets)
-        for start in range(0, len(whole), BLOCK):
-            sock.sendall(whole[start : start + BLOCK])
+        else:
+            whole = memoryview(octets)
+            for start in range(0, len(whole), BLOCK):
+                sock.sendall(whole[start : start + BLOCK])
+
+    def send(self, s: str | bytes) -> None:  # type: ignore[override]
+        """What smtplib sends."""
+        self.write(s.encode("ascii") if isinstance(s, str) else s)
 
     def secure(self, context: ssl.SSLContext, host: str) -> None:
         """Start TLS on this connection and forget what was said in clear.
@@ -84,7 +108,11 @@ class Wire(smtplib.SMTP):
         """
         if self._buffer:
             raise ssl.SSLError("the server sent data before TLS began")  # injected commands, CVE-2011-0411
-        self.sock = context.wrap_socket(self._socket(), server_hostname=host)
+        plain = self._socket()
+        if self._clear:
+            plain.settimeout(self._patience)
+            self._clear = False
+        self.sock = context.wrap_socket(plain, server_hostname=host)
         self.ehlo_resp = self.helo_resp = None
         self.esmtp_features = {}
         self.does_esmtp = False
@@ -94,19 +122,42 @@ class Wire(smtplib.SMTP):
             raise smtplib.SMTPServerDisconnected("the connection is closed")
         return self.sock
 
+    def _keep_time(self, seconds: float) -> None:
+        self._tick = seconds
+        whole, rest = divmod(max(round(seconds * 1e6), 1), 1_000_000)
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            self._socket().setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, rest))
+
+    def _push(self, sock: socket.socket, octets: bytes | memoryview) -> None:
+        flags = 0 if self._patience else socket.MSG_DONTWAIT
+        until = monotonic() + self._patience
+        while octets:
+            try:
+                sent = sock.send(octets, flags)
+            except BlockingIOError:
+                if monotonic() >= until:
+                    raise TimeoutError from None
+                continue
+            if sent == len(octets):
+                return
+            octets = memoryview(octets)[sent:]
+            until = monotonic() + self._patience
+
     def _line(self, until: float) -> bytes:
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE:
                 raise smtplib.SMTPServerDisconnected("a reply line without an end")
-            self._fill()
+            try:  # noqa: SIM105 - a `with` would cost more than the call
+                self._take(self._socket().recv(4096))
+            except BlockingIOError:
+                pass  # a tick
             if monotonic() > until:  # a byte now and then keeps nobody waiting for ever
                 raise TimeoutError
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
 
-    def _fill(self) -> None:
-        octets = self._socket().recv(4096)
+    def _take(self, octets: bytes) -> None:
         if not octets:
             raise smtplib.SMTPServerDisconnected("the server closed the connection")
         self._buffer += octets
