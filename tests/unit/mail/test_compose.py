@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.compose import Skeleton, Stream, enclose
+from postfleet_workers.mail.compose import Skeleton, Stream, base64_lines, enclose
 from postfleet_workers.mail.errors import ComposeRefused
 from postfleet_workers.mail.headers import address
 
@@ -80,8 +80,8 @@ def structure(message: EmailMessage) -> Any:
     return message.get_content_type(), [structure(inner) for inner in message.iter_parts()]  # type: ignore[arg-type]
 
 
-LOGO = enclose("logo.png", "image/png", b"\x89PNG" * 100, content_id="1f@acme.example")
-TERMS = enclose("terms.pdf", "application/pdf", b"%PDF")
+LOGO = enclose("logo.png", "image/png", base64_lines(b"\x89PNG" * 100), content_id="1f@acme.example")
+TERMS = enclose("terms.pdf", "application/pdf", base64_lines(b"%PDF"))
 BOTH = ("multipart/alternative", ["text/plain", "text/html"])
 
 
@@ -128,7 +128,7 @@ def test_parts_are_nested_as_mail_programs_expect(changes: dict[str, Any], tree:
 def test_a_file_arrives_as_it_was_with_its_name() -> None:
     body = bytes(range(256)) * 50
     name = "Angebot für Jörg, Teil 2 (endgültig) – mit allen Preisen und Anlagen für das nächste Jahr.xlsx"
-    raw = compose(files=[enclose(name, "application/octet-stream", body)])
+    raw = compose(files=[enclose(name, "application/octet-stream", base64_lines(body))])
     assert_on_the_wire(raw)
     (found,) = parsed(raw).iter_attachments()
     assert (found.get_filename(), found.get_content_disposition()) == (name, "attachment")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from postfleet_workers.mail.render import Content, Rendered
+from postfleet_workers.mail.render import Content, Rendered, Tracking
+from postfleet_workers.mail.tracking import MARK
 
 
 def content(**changes: str | None) -> Content:
@@ -31,3 +32,39 @@ def test_the_recipient_is_always_contact_email() -> None:
 def test_without_an_unsubscribe_link_the_variable_is_empty() -> None:
     rendered = content(text="[{{ unsubscribe_url }}]").render(email="a@b", attributes={}, message_id="m")
     assert (rendered.text, rendered.unsubscribe_url) == ("[]", "")
+
+
+def test_a_link_that_is_given_is_taken_in_place_of_the_templates() -> None:
+    rendered = content(unsubscribe_url="https://own.example/{{ message_id }}").render(
+        email="a@b", attributes={}, message_id="m", unsubscribe_url="https://m.example/u/1x"
+    )
+    assert (rendered.text, rendered.unsubscribe_url) == ("https://m.example/u/1x", "https://m.example/u/1x")
+
+
+def test_without_a_text_it_is_made_of_the_html_and_of_the_contacts_own_words() -> None:
+    rendered = content(text="", html="<p>Dear {{ contact.name }},</p><p>bye</p>").render(
+        email="a@b", attributes={"name": "A & B"}, message_id="m"
+    )
+    assert rendered.html == "<p>Dear A &amp; B,</p><p>bye</p>"
+    assert rendered.text.rstrip() == "Dear A & B,\n\nbye"
+
+
+def test_a_text_that_cannot_be_made_of_the_template_is_made_of_each_mail() -> None:
+    tracked = Content.prepare(
+        subject="s", text="", html="{{ contact.note | newline_to_br }} <a href='https://x'>Go</a>",
+        tracking=Tracking(opens=True, clicks=True),
+    )  # fmt: skip
+    rendered = tracked.render(email="a@b", attributes={"note": "one\ntwo"}, message_id="m")
+    assert rendered.text == "one\ntwo Go <https://x>\n"
+    assert (rendered.html or "").count(MARK) == 4
+
+
+def test_a_sheet_is_inlined_in_the_template_or_when_it_asks_for_it_in_the_mail() -> None:
+    early = content(html="<style>p{x:y}</style><p>{{ contact.name }}")
+    assert early.render(email="a@b", attributes={"name": "Ann"}, message_id="m").html == '<p style="x: y;">Ann'
+    late = Content.prepare(
+        subject="s", text="t", tracking=Tracking(clicks=True),
+        html='<style data-css-inline="rendered">.b{x:y}</style><a class="{{ contact.plan }}" href="https://x">',
+    )  # fmt: skip
+    rendered = late.render(email="a@b", attributes={"plan": "b"}, message_id="m")
+    assert rendered.html == '<a style="x: y;" class="b" href="\0https://x\0">'

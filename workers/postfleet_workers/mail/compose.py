@@ -66,15 +66,15 @@ class Enclosure:
     content_id: str = ""
 
 
-def enclose(name: str, content_type: str, body: bytes, content_id: str = "") -> Enclosure:
-    """The part of a file; with a `content_id` it is shown where the HTML says `cid:<content_id>`."""
+def enclose(name: str, content_type: str, encoded: str, content_id: str = "") -> Enclosure:
+    """The part of a file, from its `base64_lines`; with a `content_id` it is shown where the HTML says so by `cid:`."""
     disposition = "inline" if content_id else "attachment"
     shown = f"Content-ID: <{content_id}>\r\n" if content_id else ""
     head = (
         f"Content-Type: {content_type}\r\nContent-Transfer-Encoding: base64\r\n"
         f"Content-Disposition: {disposition};\r\n {parameter('filename', name)}\r\n{shown}\r\n"
     )
-    return Enclosure(head + _base64(body), content_id)
+    return Enclosure(head + encoded, content_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,14 +184,15 @@ def _part(content_type: str, body: str, seed: str) -> str:
             return f'Content-Type: {content_type}; charset="utf-8"\r\nContent-Transfer-Encoding: 7bit\r\n\r\n{crlf}'
     raw = body.encode("utf-8", "replace")
     if len(raw) > 1.2 * len(body):  # a third or more of it would be escaped, threefold
-        encoding, content = "base64", _base64(raw.replace(b"\n", b"\r\n"))
+        encoding, content = "base64", base64_lines(raw.replace(b"\n", b"\r\n"))
     else:
         encoding = "quoted-printable"
         content = binascii.b2a_qp(raw, quotetabs=False, istext=True).decode("ascii").replace("\n", "\r\n")
     return f'Content-Type: {content_type}; charset="utf-8"\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n{content}'
 
 
-def _base64(raw: bytes) -> str:
+def base64_lines(raw: bytes) -> str:
+    """Base64 in lines of 76 characters, each ended by CRLF."""
     packed = binascii.b2a_base64(raw, newline=False).decode("ascii")
     return "\r\n".join([*(packed[i : i + FOLD_AT] for i in range(0, len(packed), FOLD_AT)), ""])
 

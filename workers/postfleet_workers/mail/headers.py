@@ -21,7 +21,7 @@ MAX_LINE = 998
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _ADDRESS = re.compile(r"[^\s@<>(),;:\"\[\]\\\x00-\x1f\x7f]+@[^\s@<>(),;:\"\[\]\\\x00-\x1f\x7f]+")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$&+.^_`{|}~-]+")  # RFC 2045, without what RFC 2231 gives a meaning
+_QUOTABLE = re.compile(r"[A-Za-z0-9 !#$%&'()*+,./:;=?@^_`{|}~\[\]-]+")  # what no reader takes for something else
 _WORD_BYTES = 45  # base64 makes 60 characters of it: an encoded word of 72, under RFC 2047's 75
 _LONGEST_NAME = 60  # a longer name is encoded, and folded between its words
 
@@ -109,11 +109,9 @@ def encoded(value: str) -> str:
 
 
 def parameter(name: str, value: str) -> str:
-    """`name=value`, quoted, or by RFC 2231: in UTF-8, and in numbered pieces on lines of their own when it is long."""
-    if value.isascii() and len(value) <= _LONGEST_NAME:
-        if _TOKEN.fullmatch(value):
-            return f"{name}={value}"
-        return f"{name}={_quoted(value)}"
+    """`name="value"`, or by RFC 2231: in UTF-8, and in numbered pieces on lines of their own when it is long."""
+    if len(value) <= _LONGEST_NAME and _QUOTABLE.fullmatch(value):
+        return f'{name}="{value}"'
     pieces, piece = [], "utf-8''"
     for character in value:
         octets = quote(character, safe="", errors="replace")

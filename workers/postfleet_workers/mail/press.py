@@ -5,21 +5,24 @@ Nothing here waits for a server; only keys and attachments are read from outside
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from postfleet_workers.mail.compose import Skeleton
+from postfleet_workers.mail.attachments import Attachment, enclosed
+from postfleet_workers.mail.compose import Enclosure, Skeleton, Stream
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.dkim import Signer
+from postfleet_workers.mail.errors import ComposeRefused
 from postfleet_workers.mail.headers import address
 from postfleet_workers.mail.links import Links
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.parcels import Parcel
-from postfleet_workers.mail.render import Content
+from postfleet_workers.mail.render import NO_TRACKING, Content, Tracking
 from postfleet_workers.mail.returnpath import return_path
 from postfleet_workers.mail.tokens import stamp
+from postfleet_workers.mail.tracking import tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Mail:
 class _Prepared:
     content: Content
     skeleton: Skeleton
+    files: tuple[Enclosure, ...]
+    one_click: bool
 
 
 class Press:
@@ -68,14 +73,22 @@ class Press:
             TemplateInvalid: a template that should not have been accepted.
             DkimMissing: it must be signed, and cannot be now.
         """
-        row, key = parcel.row, self._supplies.key
+        row, key, links = parcel.row, self._supplies.key, self._supplies.links
         signer = self._signer(node)
         prepared = self._of(parcel, node)
-        content, skeleton = prepared.content, prepared.skeleton
+        skeleton = prepared.skeleton
         own = row.content or {}
         message_id = skeleton.message_id(row.message_id)
         attributes = row.attributes if own.get("vars") is None else own["vars"]
-        rendered = content.render(email=row.recipient, attributes=attributes or {}, message_id=message_id)
+        rendered = prepared.content.render(
+            email=row.recipient,
+            attributes=attributes or {},
+            message_id=message_id,
+            unsubscribe_url=links.unsubscribe(row.id) if links and prepared.one_click else "",
+        )
+        html = rendered.html
+        if html is not None and links is not None:
+            html = tracked(html, links, row.id, rendered.unsubscribe_url)
         to = address(row.recipient, own.get("to_name") or "", header="To")
         message = skeleton.compose(
             mark=stamp(key, row.id) if key else str(row.id),
@@ -83,9 +96,10 @@ class Press:
             to=to,
             subject=rendered.subject,
             text=rendered.text,
-            html=rendered.html,
+            html=html,
             unsubscribe_url=rendered.unsubscribe_url,
             date=now,
+            files=prepared.files,
         )
         if signer is not None:
             message = signer.sign(message, int(now.timestamp()))
@@ -101,28 +115,42 @@ class Press:
         return self._signers[node.name]
 
     def _of(self, parcel: Parcel, node: NodeSpec) -> _Prepared:
-        campaign = parcel.campaign
+        campaign, tenant = parcel.campaign, parcel.row.tenant
         if campaign is None:
-            return _prepare(parcel.row.content or {}, "", node)
+            return _prepare(parcel.row.content or {}, Stream(tenant), parcel.files, node)
         key = (campaign.id, node.domain)
         if key not in self._prepared:
             parts = {
                 "subject": campaign.subject, "text": campaign.text, "html": campaign.html,
                 "unsubscribe_url": campaign.unsubscribe_url, "sender": campaign.sender, "reply_to": campaign.reply_to,
+                "one_click": campaign.one_click,
             }  # fmt: skip
-            self._prepared[key] = _prepare(parts, campaign.name, node)
+            stream = Stream(tenant, campaign.name, campaign.list_name)
+            tracking = Tracking(campaign.track_opens, campaign.track_clicks) if self._supplies.links else NO_TRACKING
+            self._prepared[key] = _prepare(parts, stream, parcel.files, node, tracking)
         return self._prepared[key]
 
 
-def _prepare(parts: Mapping[str, Any], campaign_name: str, node: NodeSpec) -> _Prepared:
+def _prepare(
+    parts: Mapping[str, Any],
+    stream: Stream,
+    files: Sequence[Attachment | None],
+    node: NodeSpec,
+    tracking: Tracking = NO_TRACKING,
+) -> _Prepared:
+    there = [file for file in files if file is not None]
+    if len(there) < len(files):
+        raise ComposeRefused("an attachment of it is gone")
+    html, enclosures = enclosed(parts.get("html"), there)
     sender = parts.get("sender") or f"postmaster@{node.domain}"
-    skeleton = Skeleton.prepare(sender, parts.get("reply_to"), node.domain)
+    skeleton = Skeleton.prepare(sender, parts.get("reply_to"), node.domain, stream)
     content = Content.prepare(
         subject=parts.get("subject") or "",
         text=parts.get("text") or "",
-        html=parts.get("html"),
+        html=html,
         unsubscribe_url=parts.get("unsubscribe_url"),
-        campaign_name=campaign_name,
+        campaign_name=stream.campaign,
         sender_domain=skeleton.sender.domain,
+        tracking=tracking,
     )
-    return _Prepared(content, skeleton)
+    return _Prepared(content, skeleton, enclosures, bool(parts.get("one_click")))
