@@ -44,11 +44,12 @@ COMMANDS: dict[str, Lazy] = {
     "relay": Lazy(
         "postfleet_workers.commands.processes:relay", "Run the relay: publish due jobs, rescue orphaned ones."
     ),
+    "inbound": Lazy("postfleet_workers.commands.inbound:inbound", "Take the bounces and complaints that come back."),
     "web": Lazy("postfleet_workers.commands.web:web", "Serve what mails link to: unsubscribing, clicks, opens."),
-    "send": Lazy("postfleet_workers.commands.emails:send", "Enqueue one email."),
+    "send": Lazy("postfleet_workers.commands.send:send", "Enqueue one email."),
     "contacts": Lazy("postfleet_workers.commands.contacts:contacts", "Import contacts from CSV files."),
     "campaigns": Lazy("postfleet_workers.commands.campaigns:campaigns", "Create, start, pause and watch campaigns."),
-    "emails": Lazy("postfleet_workers.commands.emails:emails", "See emails and their delivery attempts."),
+    "emails": Lazy("postfleet_workers.commands.emails:emails", "See emails and what became of them; settle unknown ones."),
     "suppressions": Lazy(
         "postfleet_workers.commands.suppressions:suppressions", "See and change who gets no mail; erase addresses."
     ),

@@ -32,8 +32,8 @@ class Told:
         return sum(len(metric.samples) for metric in self.registry.collect())
 
 
-def mail(status: Status, scope: str = "") -> MailRecord:
-    return MailRecord("acme-1", "dot", status, "250 ok", scope=scope)
+def mail(status: Status, scope: str = "", site: str = "", rule: str = "") -> MailRecord:
+    return MailRecord("acme-1", "dot", status, "250 ok", scope=scope, site=site, rule=rule)
 
 
 def test_outcomes_count_by_the_state_that_the_row_got() -> None:
@@ -91,6 +91,23 @@ def test_emails_count_by_node(outcome: Outcome, state: State, name: str, labels:
     told = Told()
     told.settle(outcome, state, count=2)
     assert told.value(name, node="acme-1", site="other", **labels) == 2
+
+
+@pytest.mark.parametrize(("site", "label"), [("gmail", "gmail"), ("mx:mx.b.example", "other"), ("", "other")])
+def test_emails_count_by_the_sites_that_have_a_name(site: str, label: str) -> None:
+    told = Told()
+    told.settle(Done(mail(Status.SENT, site=site)), State.COMPLETED)
+    told.settle(Done(mail(Status.BOUNCED, "message", site=site)), State.COMPLETED)
+    assert told.value("emails_sent_total", node="acme-1", site=label) == 1
+    assert told.value("emails_bounced_total", node="acme-1", site=label, scope="message") == 1
+
+
+def test_replies_that_no_rule_knows_are_counted() -> None:
+    told = Told()
+    told.settle(Done(mail(Status.BOUNCED, "recipient", "gmail", "fallback:rcpt")), State.COMPLETED, count=2)
+    told.settle(Done(mail(Status.BOUNCED, "recipient", "gmail", "recipient.unknown")), State.COMPLETED)
+    told.settle(Done(mail(Status.SENT, site="gmail")), State.COMPLETED)
+    assert told.value("emails_replies_unmatched_total", site="gmail", phase="dot") == 2
 
 
 def test_kinds_of_snoozes_are_never_too_many() -> None:

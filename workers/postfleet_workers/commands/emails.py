@@ -1,52 +1,90 @@
-"""`postfleet emails`: see emails and their delivery attempts. `postfleet send`: enqueue one."""
+"""`postfleet emails`: see emails, who got what and what receivers say; settle unknown ones."""
 
 from __future__ import annotations
 
+import csv
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
 import click
 
-from postfleet_workers.commands.output import Output, as_json, output_option, show, show_one
+from postfleet_workers.commands.moments import MOMENT, Moment, as_time
+from postfleet_workers.commands.output import Output, as_json, cell, output_option, show, show_one
 from postfleet_workers.commands.root import Root, pass_root
-from postfleet_workers.errors import InputError
-from postfleet_workers.jobs import FIRST_QUEUE
+from postfleet_workers.errors import InputError, PermanentError
 from postfleet_workers.mail.outcome import Status
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from postfleet_workers.mail.unknown import Resolution, Resolved
 
 EMAIL_ID = click.IntRange(1, 2**63 - 1)
 STATUS = click.Choice([status.value for status in Status])
+SCOPE = click.Choice(["recipient", "message", "source", "destination"])
 COLUMNS = ("id", "status", "tenant", "campaign", "node", "recipient", "deferrals", "begun_at", "finished_at", "reply")
 ATTEMPT_COLUMNS = (
-    "outcome",
-    "phase",
-    "code",
-    "enhanced",
-    "scope",
-    "started_at",
-    "finished_at",
-    "worker",
-    "fenced",
-    "reply",
-)
+    "outcome", "phase", "site", "host", "code", "enhanced", "scope", "rule", "seconds", "finished_at", "worker",
+    "fenced", "reply",
+)  # fmt: skip
+EVENT_COLUMNS = ("at", "kind", "machine", "url", "detail")
+REPLY_COLUMNS = ("count", "site", "phase", "code", "enhanced", "scope", "rule", "reply", "email_id")
+CSV = "csv"
+campaign_option = click.option("--campaign", required=True, metavar="NAME", help="The campaign.")
+tenant_option = click.option("--tenant", help="Whose campaign; needed where several tenants have one of that name.")
 
 
 @click.group()
 def emails() -> None:
-    """See emails and their delivery attempts."""
+    """See emails and what became of them; settle unknown ones."""
 
 
 @emails.command("list")
 @click.option("--status", type=STATUS, help="Only emails in this status.")
 @click.option("--campaign", help="Only emails of the campaign of this name.")
 @click.option("--tenant", help="Only emails of this tenant.")
+@click.option("--recipient", metavar="ADDRESS", help="Only emails to this address.")
+@click.option("--site", help="Only emails that were tried at this site.")
+@click.option("--scope", type=SCOPE, help="Only emails with a refusal about this.")
+@click.option("--since", type=MOMENT, help="Only emails due since then: 2h, 7d (ago) or an ISO time.")
+@click.option("--until", type=MOMENT, help="Only emails due before then.")
+@click.option("--after", type=EMAIL_ID, metavar="ID", help="The page after the email of this id, the last one seen.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="At most so many.")
 @output_option
 @pass_root
-def list_(root: Root, status: str | None, campaign: str | None, tenant: str | None, limit: int, output: str) -> None:
+def list_(
+    root: Root,
+    status: str | None,
+    campaign: str | None,
+    tenant: str | None,
+    recipient: str | None,
+    site: str | None,
+    scope: str | None,
+    since: Moment | None,
+    until: Moment | None,
+    after: int | None,
+    limit: int,
+    output: str,
+) -> None:
     """List emails, newest first."""
     from postfleet_workers.mail import inspection
     from postfleet_workers.store.session import transaction
 
-    wanted = Status(status) if status else None
     with transaction(root.engine) as connection:
-        rows = inspection.emails(connection, status=wanted, campaign=campaign, tenant=tenant, limit=limit)
+        question = inspection.Question(
+            status=Status(status) if status else None,
+            campaign=campaign,
+            tenant=tenant,
+            recipient=recipient,
+            site=site,
+            scope=scope,
+            since=None if since is None else as_time(connection, since),
+            until=None if until is None else as_time(connection, until),
+            after=after,
+        )
+        rows = inspection.emails(connection, question, limit=limit)
     show(rows, COLUMNS, output)
 
 
@@ -55,7 +93,7 @@ def list_(root: Root, status: str | None, campaign: str | None, tenant: str | No
 @output_option
 @pass_root
 def show_(root: Root, email_id: int, output: str) -> None:
-    """Show one email with its delivery attempts."""
+    """Show all that is known of one email: its job's state, its attempts, and what came back."""
     from postfleet_workers.mail import inspection
     from postfleet_workers.store.session import transaction
 
@@ -66,73 +104,157 @@ def show_(root: Root, email_id: int, output: str) -> None:
     if output == Output.JSON:
         click.echo(as_json(row))
         return
-    attempts = row.pop("attempts")
+    parts = ((row.pop("attempts"), ATTEMPT_COLUMNS), (row.pop("events"), EVENT_COLUMNS))
     show_one(row, output)
-    if attempts:
-        click.echo()
-        show(attempts, ATTEMPT_COLUMNS, output)
+    for rows, columns in parts:
+        if rows:
+            click.echo()
+            show(rows, columns, output)
 
 
-def _variables(given: tuple[str, ...]) -> dict[str, str]:
-    """`k=v` words as a mapping."""
-    variables = {}
-    for word in given:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise InputError(f"--var {word!r}: give NAME=VALUE")
-        variables[name] = value
-    return variables
-
-
-@click.command()
-@click.option("--tenant", required=True, help="Whose mail it is.")
-@click.option("--to", required=True, help="Recipient, as address or as 'Name <address>'.")
-@click.option("--node", required=True, help="Sending node.")
-@click.option("--subject", required=True, help="Subject (a template, as the texts are).")
-@click.option("--text", required=True, help="Text part.")
-@click.option("--html", help="HTML part.")
-@click.option("--from", "sender", help="From; default postmaster@ the node's domain.")
-@click.option("--reply-to", help="Reply-To.")
+@emails.command()
+@campaign_option
+@tenant_option
+@click.option("--recipients", is_flag=True, help="Every recipient instead of the summary.")
 @click.option(
-    "--var", "variables", multiple=True, metavar="NAME=VALUE", help="Value of {{ contact.NAME }}; repeatable."
+    "--output", type=click.Choice([*Output, CSV]), default=Output.TABLE.value, show_default=True, help="How to print."
 )
-@click.option("--queue", default=FIRST_QUEUE, show_default=True, help="Queue.")
-@click.option("--unique-key", help="Refuse it if a mail with this key was enqueued before.")
-@output_option
 @pass_root
-def send(
-    root: Root,
-    *,
-    tenant: str,
-    to: str,
-    node: str,
-    subject: str,
-    text: str,
-    html: str | None,
-    sender: str | None,
-    reply_to: str | None,
-    variables: tuple[str, ...],
-    queue: str,
-    unique_key: str | None,
-    output: str,
-) -> None:
-    """Enqueue one email; the workers send it. Prints its id, for `postfleet emails show`."""
-    from postfleet_workers.mail.outbox import NewEmail, send_email
+def who(root: Root, campaign: str, tenant: str | None, recipients: bool, output: str) -> None:
+    """Who got a campaign, who did not, and why: counts by status and reason, or every recipient."""
+    from postfleet_workers.campaigns import control
+    from postfleet_workers.mail import recipients as fates
     from postfleet_workers.store.session import transaction
 
-    email = NewEmail(
-        tenant=tenant,
-        to=to,
-        node=node,
-        subject=subject,
-        text=text,
-        html=html,
-        sender=sender,
-        reply_to=reply_to,
-        vars=_variables(variables),
-        queue=queue,
-        unique_key=unique_key,
-    )
     with transaction(root.engine) as connection:
-        email_id = send_email(connection, email)
-    click.echo(as_json({"id": email_id}) if output == Output.JSON else f"email {email_id} is enqueued")
+        campaign_id = control.find(connection, campaign, tenant).id
+        summary = [] if recipients else fates.summary(connection, campaign_id)
+    if recipients:
+        _stream(fates.each(root.engine, campaign_id), fates.COLUMNS, output)
+    elif output == CSV:
+        _stream(summary, ("status", "reason", "emails", "example"), output)
+    else:
+        show(summary, ("emails", "status", "reason", "example"), output)
+
+
+@emails.command()
+@click.option("--unmatched", is_flag=True, help="Only replies that no rule of the classifier knows.")
+@click.option(
+    "--since", type=MOMENT, default=timedelta(days=1), show_default="1d", help="Since then: 2h, 7d (ago) or a time."
+)
+@click.option("--node", help="Only this sending node's.")
+@click.option("--site", help="Only of this site.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="At most so many.")
+@output_option
+@pass_root
+def replies(
+    root: Root, unmatched: bool, since: Moment, node: str | None, site: str | None, limit: int, output: str
+) -> None:
+    """What receivers refused, the same texts together, the most frequent first."""
+    from postfleet_workers.mail.replies import refusals
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        rows = refusals(connection, as_time(connection, since), unmatched=unmatched, node=node, site=site)
+    show(rows[:limit], REPLY_COLUMNS, output)
+
+
+@emails.command()
+@click.argument("ids", metavar="[ID]...", type=EMAIL_ID, nargs=-1)
+@click.option(
+    "--as",
+    "resolution",
+    type=click.Choice(["sent", "bounced", "failed", "resend"]),
+    required=True,
+    help="What became of it; resend: nobody knows, send it again.",
+)
+@click.option("--campaign", metavar="NAME", help="With --all: the unknown emails of this campaign.")
+@tenant_option
+@click.option("--all", "every", is_flag=True, help="With --campaign: all that are unknown now.")
+@click.option("--note", default="", help="Why, for whoever looks at the email later.")
+@output_option
+@pass_root
+def resolve(
+    root: Root,
+    ids: tuple[int, ...],
+    resolution: str,
+    campaign: str | None,
+    tenant: str | None,
+    every: bool,
+    note: str,
+    output: str,
+) -> None:
+    """Say what became of unknown emails, or send them again with the same Message-ID.
+
+    An email that is not unknown is left as it is.
+    """
+    from postfleet_workers.mail import unknown
+    from postfleet_workers.store.session import transaction
+
+    if bool(ids) == bool(campaign):
+        raise click.UsageError("give either email ids or --campaign NAME --all")
+    if every != bool(campaign):
+        raise click.UsageError("--campaign and --all go together")
+    how = unknown.Resolution(resolution)
+    if campaign is not None:
+        _resolve_all(root, campaign, tenant, how, note, output)
+        return
+    with transaction(root.engine) as connection:
+        resolved = unknown.resolve(connection, ids, how, note)
+        if missing := [one.id for one in resolved if one.was is None]:
+            raise InputError(f"no email with id {', '.join(map(str, missing))}; nothing was changed")
+    show([{"id": r.id, "was": r.was, "result": r.result} for r in resolved], ("id", "was", "result"), output)
+    if left := [one for one in resolved if not one.agrees]:
+        raise PermanentError(f"{len(left)} of {len(resolved)} emails not resolved: email {left[0].id} {left[0].result}")
+
+
+def _resolve_all(root: Root, campaign: str, tenant: str | None, how: Resolution, note: str, output: str) -> None:
+    """A page per transaction; what becomes unknown meanwhile under an id that was passed waits for the next time."""
+    from postfleet_workers.campaigns import control
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        campaign_id = control.find(connection, campaign, tenant).id
+    after, found, changed = 0, 0, 0
+    while True:
+        with transaction(root.engine) as connection:
+            page = _resolve_page(connection, campaign_id, after, how, note)
+        if not page:
+            break
+        after = page[-1].id
+        found += len(page)
+        changed += sum(one.changed for one in page)
+    if output == Output.JSON:
+        click.echo(as_json({"found": found, "changed": changed}))
+    else:
+        click.echo(f"{changed:,} of {found:,} unknown emails of {campaign}: {how}")
+
+
+def _resolve_page(
+    connection: Connection, campaign_id: int, after: int, how: Resolution, note: str
+) -> Sequence[Resolved]:
+    from postfleet_workers.mail import unknown
+
+    ids = unknown.find(connection, campaign_id, after=after)
+    return unknown.resolve(connection, ids, how, note) if ids else []
+
+
+def _stream(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output: str) -> None:
+    """Print rows as they come, so that a million recipients need no memory; as a table, all at once."""
+    match output:
+        case "csv":
+            writer = csv.writer(sys.stdout, lineterminator="\n")
+            writer.writerow(columns)
+            writer.writerows([_safe(cell(row[column])) for column in columns] for row in rows)
+        case Output.JSON:
+            click.echo("[", nl=False)
+            for number, row in enumerate(rows):
+                click.echo(("" if number == 0 else ",\n ") + as_json(dict(row)), nl=False)
+            click.echo("]")
+        case _:
+            show(rows, columns, output)
+
+
+def _safe(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula."""
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

@@ -13,9 +13,9 @@ WHERE e.job_id = ANY(CAST(:job_ids AS bigint[]))
 """)
 
 LOAD_CAMPAIGNS = text("""
-SELECT id, name, sender, reply_to, subject, text, html, unsubscribe_url, per_minute, track_opens, track_clicks,
-       one_click, attachments
-FROM campaigns WHERE id = ANY(CAST(:keys AS bigint[]))
+SELECT c.id, c.name, c.sender, c.reply_to, c.subject, c.text, c.html, c.unsubscribe_url, c.per_minute, c.track_opens,
+       c.track_clicks, c.one_click, c.attachments, l.name AS list_name
+FROM campaigns c JOIN contact_lists l ON l.id = c.list_id WHERE c.id = ANY(CAST(:keys AS bigint[]))
 """)
 LOAD_NODES = text("""
 SELECT n.name, n.spec, n.paused,
@@ -57,25 +57,4 @@ INSERT INTO emails (job_id, tenant, class, node, recipient, message_id, content,
 VALUES (:job_id, :tenant, :class, :node, :recipient, :message_id, CAST(:content AS jsonb), :on_unknown,
         coalesce(CAST(:run_at AS timestamptz), postfleet_now()))
 RETURNING id
-""")
-
-# `sending` is what an email is while its job runs; it is not worth a write.
-_SHOWN = """
-SELECT e.id, CASE WHEN j.state = 'executing' AND e.status IN ('queued', 'deferred') THEN 'sending' ELSE e.status END
-       AS status, e.tenant, c.name AS campaign, e.class, e.node, e.recipient, e.message_id, e.deferrals, e.due_at,
-       e.begun_at, e.finished_at, j.run_at AS next_try_at, e.reply, e.job_id, j.state AS job_state
-FROM emails e LEFT JOIN campaigns c ON c.id = e.campaign_id LEFT JOIN jobs j ON j.id = e.job_id
-"""
-LIST = text(f"""
-SELECT * FROM ({_SHOWN}
-    WHERE (CAST(:campaign AS text) IS NULL OR c.name = :campaign)
-      AND (CAST(:tenant AS text) IS NULL OR e.tenant = :tenant)
-      AND (CAST(:stored AS text[]) IS NULL OR e.status = ANY(CAST(:stored AS text[])))) shown
-WHERE CAST(:status AS text) IS NULL OR status = :status
-ORDER BY id DESC LIMIT :limit
-""")  # noqa: S608 - two constants joined
-SHOW = text(f"{_SHOWN} WHERE e.id = :id")
-SHOW_ATTEMPTS = text("""
-SELECT started_at, finished_at, worker, node, phase, outcome, code, enhanced, scope, reply, fenced, publication
-FROM email_attempts WHERE email_id = :id ORDER BY id
 """)

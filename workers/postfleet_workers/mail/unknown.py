@@ -28,8 +28,8 @@ LOCK = text("""
 SELECT id, status FROM emails WHERE id = ANY(:ids) ORDER BY id FOR UPDATE
 """)
 FIND = text("""
-SELECT e.id FROM emails e JOIN campaigns c ON c.id = e.campaign_id
-WHERE c.name = :campaign AND e.status = 'unknown' AND e.id > :after ORDER BY e.id LIMIT :limit
+SELECT id FROM emails
+WHERE campaign_id = :campaign_id AND status = 'unknown' AND id > :after ORDER BY id LIMIT :limit
 """)
 
 # A time that is over would expire the mail at once: who wants it sent again wants it sent.
@@ -84,9 +84,10 @@ def resend_opted_in(connection: Connection, job_ids: Sequence[int]) -> None:
         _resend(connection, ids)
 
 
-def find(connection: Connection, campaign: str, *, after: int = 0, limit: int = 1_000) -> list[int]:
+def find(connection: Connection, campaign_id: int, *, after: int = 0, limit: int = 1_000) -> list[int]:
     """Unknown emails of a campaign above the id `after`, ascending: one page."""
-    return list(connection.execute(FIND, {"campaign": campaign, "after": after, "limit": limit}).scalars())
+    parameters = {"campaign_id": campaign_id, "after": after, "limit": limit}
+    return list(connection.execute(FIND, parameters).scalars())
 
 
 def resolve(connection: Connection, ids: Sequence[int], resolution: Resolution, note: str = "") -> list[Resolved]:

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
 
 from postfleet_workers.jobs import HandBack, Settled, Snooze
+from postfleet_workers.mail import sites
+from postfleet_workers.mail.classify import is_fallback
 from postfleet_workers.mail.outcome import MailRecord, Status
 from postfleet_workers.states import State
 
 # A second series for the time when a counter was made, for each one, is more than it is worth.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# Sites are not told apart yet: every receiver counts as this one.
-ANY_SITE = "other"
 # Job types may make up kinds of snoozes; those beyond so many are counted together.
 MOST_KINDS = 20
 OTHER = "other"
@@ -56,6 +56,12 @@ class JobMetrics:
             ("node", "site", "scope"),
             registry=registry,
         )
+        self._unmatched = Counter(
+            "emails_replies_unmatched_total",
+            "Refusals that no rule of the classifier knows, by the command that they answered.",
+            ("site", "phase"),
+            registry=registry,
+        )
 
     def settled(self, settled: Sequence[Settled]) -> None:
         """These outcomes were committed; a fenced-out one changed nothing and does not count."""
@@ -74,22 +80,31 @@ class JobMetrics:
         self._emails(accepted)
 
     def _emails(self, accepted: Sequence[Settled]) -> None:
-        records = Count(
-            (s.outcome.record.status, s.outcome.record.node, s.outcome.record.scope)
+        records = [
+            s.outcome.record
             for s in accepted
             if not isinstance(s.outcome, HandBack) and isinstance(s.outcome.record, MailRecord)
-        )
-        for (status, node, scope), count in records.items():
+        ]
+        counts = Count((record.status, record.node, record.site, record.scope) for record in records)
+        for (status, node, site, scope), count in counts.items():
             match status:
                 case Status.SENT:
-                    self._sent.labels(node, ANY_SITE).inc(count)
+                    self._sent.labels(node, _site(site)).inc(count)
                 case Status.DEFERRED:
-                    self._deferred.labels(node, ANY_SITE, scope or OTHER).inc(count)
+                    self._deferred.labels(node, _site(site), scope or OTHER).inc(count)
                 case Status.BOUNCED:
-                    self._bounced.labels(node, ANY_SITE, scope or OTHER).inc(count)
+                    self._bounced.labels(node, _site(site), scope or OTHER).inc(count)
+        unmatched = Count((record.site, record.phase) for record in records if is_fallback(record.rule))
+        for (site, phase), count in unmatched.items():
+            self._unmatched.labels(_site(site), phase).inc(count)
 
     def _bounded(self, kind: str) -> str:
         if kind not in self._kinds and len(self._kinds) >= MOST_KINDS:
             return OTHER
         self._kinds.add(kind)
         return kind
+
+
+def _site(site: str) -> str:
+    """A site as a label: those without a name, of which there is no end, and those not looked up count together."""
+    return sites.label(site) or OTHER
