@@ -107,7 +107,7 @@ class SmtpSession:
             phase = Phase.DOT
             self._wire.wait_at_most(self._waits[phase])
             self._wire.write(b".\r\n")
-            answer = self._answer(phase)
+            answer = Answer(phase, parse(*self._hear()))
         except OSError as error:
             raise self._lost(phase, error) from error
         else:
@@ -176,12 +176,12 @@ class SmtpSession:
                 self._wire.wait_at_most(self._waits[phase])
                 if not self._pipelining:
                     self._wire.write(command.encode())
-                answer = self._answer(phase)
-                if phase is Phase.DATA and answer.reply.code == 354:
+                code, text = self._hear()
+                if phase is Phase.DATA and code == 354:
                     if refused:
                         self.abort()  # it takes a body without a recipient: do not give it one
-                elif refused is None and (phase is Phase.DATA or not answer.reply.accepted):
-                    refused = answer
+                elif refused is None and (phase is Phase.DATA or not 200 <= code <= 299):
+                    refused = Answer(phase, parse(code, text))
                 if not self.usable or (refused and not self._pipelining):
                     break
         except OSError as error:
@@ -190,11 +190,11 @@ class SmtpSession:
                 raise self._lost(phase, error) from error
         return refused
 
-    def _answer(self, phase: Phase) -> Answer:
-        reply = parse(*self._wire.getreply())
-        if reply.code == CLOSING or reply.code < 0:
+    def _hear(self) -> tuple[int, bytes]:
+        code, text = self._wire.getreply()
+        if code == CLOSING or code < 0:
             self.usable = False
-        return Answer(phase, reply)
+        return code, text
 
     def _lost(self, phase: Phase, error: OSError) -> ConnectionLost:
         return ConnectionLost(phase, reason_of(error), host=self.host)
