@@ -228,7 +228,9 @@ def _from_prose(message: Message) -> Status | None:
 
 
 def _text(message: Message | None, name: str) -> str:
-    return " ".join(str(message.get(name, "")).split()) if message is not None else ""
+    if message is None:
+        return ""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(message.get(name, ""))).split())
 
 
 def _part(message: Message, *types: str) -> Message | None:

@@ -169,7 +169,7 @@ def export(engine: Engine, file: TextIO, *, tenant: str | None, reason: str | No
     Raises:
         StoreUnavailable: PostgreSQL went away.
     """
-    writer = csv.writer(file)
+    writer = csv.writer(file, lineterminator="\n")
     writer.writerow(HEADER)
     written = after = 0
     while True:

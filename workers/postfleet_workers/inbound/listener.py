@@ -1,0 +1,220 @@
+"""The SMTP server at the return-path domains: takes mail to addresses that we signed, answers 250 when it is written.
+
+Anything else is turned away at RCPT. Without PostgreSQL the answer is `451`, so that the sender keeps its report and
+comes again. There are never more than `MOST_CONNECTIONS`: the oldest makes room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import structlog
+from aiosmtpd.smtp import SMTP, Envelope, Session
+from sqlalchemy import Engine
+from sqlalchemy.exc import DBAPIError
+
+from postfleet_workers.errors import InputError, StoreUnavailable
+from postfleet_workers.inbound.recording import take
+from postfleet_workers.mail import returnpath
+from postfleet_workers.metrics.inbound import InboundMetrics
+
+log = structlog.get_logger(__name__)
+
+CONNECTIONS = 2  # to PostgreSQL, and threads that use them
+MOST_CONNECTIONS = 100
+MOST_BYTES = 10 * 1024 * 1024
+MOST_COMMANDS = 1_000  # of each verb in one connection; servers then connect anew
+LINE_BYTES = 64 * 1024  # RFC 5321 has 1,000; reports quote what came with longer ones
+IDLE_SECONDS = 300.0  # RFC 5321 4.5.3.2.7
+PATIENCE_SECONDS = 60.0
+LATER = "451 4.3.0 Try again later"
+
+
+class Listener:
+    """The server and, as aiosmtpd wants it, the handler of its commands. Belongs to one event loop.
+
+    Args:
+        engine: PostgreSQL, with `CONNECTIONS` connections.
+        key: what return paths are signed with.
+        metrics: counts what comes.
+        certificate: what STARTTLS is offered with; None offers none.
+    """
+
+    def __init__(
+        self, engine: Engine, key: bytes, metrics: InboundMetrics, certificate: Certificate | None = None
+    ) -> None:
+        self._engine = engine
+        self._key = key
+        self._metrics = metrics
+        self._certificate = certificate
+        self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="inbound")
+        self._open: dict[_Smtp, asyncio.BaseTransport] = {}  # in the order of arrival
+        self._taking: set[_Smtp] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._server: asyncio.Server | None = None
+        metrics.connections.set_function(lambda: float(len(self._open)))
+
+    async def start(self, listening: socket.socket) -> None:
+        """Serve on a bound socket."""
+        self._server = await asyncio.get_running_loop().create_server(self._connection, sock=listening)
+
+    async def stop(self, seconds: float) -> None:
+        """Take no more, let mails that are being taken have their answer, for at most so long, and hang up."""
+        if self._server is not None:
+            self._server.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        for transport in list(self._open.values()):
+            transport.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def opened(self, connection: _Smtp, transport: asyncio.BaseTransport) -> None:
+        """A connection was made."""
+        self._open[connection] = transport
+        if len(self._open) > MOST_CONNECTIONS:
+            self._metrics.refused("connections")
+            self._open.pop(next(iter(self._open))).close()
+
+    def closed(self, connection: _Smtp) -> None:
+        """A connection ended."""
+        self._open.pop(connection, None)
+        self.took(connection)
+
+    def taking(self, connection: _Smtp) -> None:
+        """A mail is on its way in."""
+        self._taking.add(connection)
+        self._idle.clear()
+
+    def took(self, connection: _Smtp) -> None:
+        """It has its answer."""
+        self._taking.discard(connection)
+        if not self._taking:
+            self._idle.set()
+
+    async def handle_EHLO(  # noqa: N802 - aiosmtpd's names, and what it calls them with
+        self, _server: SMTP, session: Session, _envelope: Envelope, hostname: str, responses: list[str]
+    ) -> list[str]:
+        """Offer no logins."""
+        session.host_name = hostname
+        return [line for line in responses if not line[4:].startswith("AUTH")]
+
+    async def handle_RCPT(  # noqa: N802
+        self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        """Take the addresses that we signed, one for each mail: a report is about one."""
+        if returnpath.read(address, self._key) is None and not returnpath.is_feedback(address, self._key):
+            self._metrics.refused("address")
+            return "550 5.1.1 No such address here"
+        if envelope.rcpt_tos:
+            return "452 4.5.3 One recipient at a time"
+        envelope.rcpt_tos.append(address)
+        return "250 2.1.5 OK"
+
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+        """Write down what the mail says; 250 only after the commit."""
+        content = envelope.content
+        if not isinstance(content, bytes):
+            raise TypeError("aiosmtpd was told not to decode")
+        work = asyncio.get_running_loop().run_in_executor(
+            self._threads, take, self._engine, self._key, envelope.rcpt_tos[0], content
+        )
+        try:
+            kind = await asyncio.wait_for(work, PATIENCE_SECONDS)
+        except (StoreUnavailable, TimeoutError) as error:
+            self._metrics.refused("postgresql")
+            log.warning("inbound_put_off", error=str(error).splitlines()[0] if str(error) else "timed out")
+            return LATER
+        except DBAPIError:  # whatever it is, it was not written
+            self._metrics.refused("postgresql")
+            log.exception("inbound_put_off")
+            return LATER
+        self._metrics.took(kind)
+        log.info("inbound", kind=kind, address=envelope.rcpt_tos[0])
+        return "250 2.0.0 OK"
+
+    async def handle_exception(self, error: Exception) -> str:
+        """A connection that failed; its peer may try again."""
+        log.error("inbound_failed", error=f"{type(error).__name__}: {error}")
+        return LATER
+
+    def _connection(self) -> _Smtp:
+        return _Smtp(
+            self,
+            data_size_limit=MOST_BYTES,
+            enable_SMTPUTF8=True,
+            hostname=socket.gethostname(),
+            ident="Postfleet",
+            tls_context=self._certificate.context() if self._certificate else None,
+            timeout=IDLE_SECONDS,
+            auth_exclude_mechanism=("LOGIN", "PLAIN"),
+            command_call_limit=MOST_COMMANDS,
+        )
+
+
+class _Smtp(SMTP):
+    """One connection."""
+
+    line_length_limit = LINE_BYTES
+
+    def __init__(self, listener: Listener, **options: Any) -> None:
+        self._listener = listener
+        super().__init__(listener, loop=asyncio.get_running_loop(), **options)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin, or go on with TLS."""
+        if self._original_transport is None:
+            self._listener.opened(self, transport)
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """End."""
+        self._listener.closed(self)
+        super().connection_lost(error)
+
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
+        """Take a mail; returns when it has its answer."""
+        self._listener.taking(self)
+        try:
+            await super().smtp_DATA(arg)
+        finally:
+            self._listener.took(self)
+
+
+class Certificate:
+    """The certificate that STARTTLS is offered with, read again when its file changes.
+
+    Raises:
+        InputError: there is none, or the key is not its.
+    """
+
+    def __init__(self, chain: Path, key: Path | None) -> None:
+        self._chain = chain
+        self._key = key
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._seen = 0.0
+        try:
+            self._load()
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(f"POSTFLEET_INBOUND_TLS_CERT={chain}: {error.strerror or error}") from None
+
+    def context(self) -> ssl.SSLContext:
+        """For the next connection. One that cannot be read leaves the one before it."""
+        try:
+            self._load()
+        except (OSError, ssl.SSLError) as error:
+            log.warning("certificate_unreadable", file=str(self._chain), error=str(error))
+        return self._context
+
+    def _load(self) -> None:
+        changed = self._chain.stat().st_mtime
+        if changed != self._seen:
+            self._context.load_cert_chain(self._chain, self._key)
+            self._seen = changed
