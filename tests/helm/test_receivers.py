@@ -56,6 +56,18 @@ def test_web_is_for_an_ingress_and_inbound_for_the_internet(helm: Helm) -> None:
     assert "externalTrafficPolicy" not in one(inside, "Service", "postfleet-inbound")["spec"]
 
 
+def test_inbound_reads_its_certificate_where_it_is_mounted(helm: Helm) -> None:
+    rendered = helm.render("existing")
+    template = one(rendered, "Deployment", "mailroom-inbound")["spec"]["template"]["spec"]
+    [only] = template["containers"]
+    [mount] = [each for each in only["volumeMounts"] if each["name"] == "tls"]
+    assert mount["readOnly"] is True
+    assert [volume["secret"]["secretName"] for volume in template["volumes"] if "secret" in volume] == ["bounces-tls"]
+    assert env(only)["POSTFLEET_INBOUND_TLS_CERT"] == f"{mount['mountPath']}/tls.crt"
+    assert env(only)["POSTFLEET_INBOUND_TLS_KEY"] == f"{mount['mountPath']}/tls.key"
+    assert not any(name.startswith("POSTFLEET_INBOUND_TLS") for name in env(pod(helm.render(ON), "inbound")))
+
+
 def test_the_ingress_is_for_the_public_url(helm: Helm) -> None:
     spec = one(helm.render("existing"), "Ingress", "mailroom-web")["spec"]
     assert (spec["ingressClassName"], spec["tls"]) == (
