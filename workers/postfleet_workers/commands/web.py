@@ -18,12 +18,9 @@ def web(root: Root) -> int:
     POSTFLEET_PUBLIC_URL. Start as many as you like. Needs PostgreSQL and POSTFLEET_SECRET_KEY, the one that workers
     have; Redis it does not need.
     """
-    from postfleet_workers.mail.tokens import key_of
     from postfleet_workers.web.server import serve
 
-    settings = root.settings
-    secret = settings.secret_key
-    key = key_of(secret.get_secret_value() if secret else None)
+    settings, key = root.settings, root.key
     if key is None:
         raise InputError("POSTFLEET_SECRET_KEY is not set; give the one that workers sign links with")
     logs.configure(settings.log_format, settings.log_level)
