@@ -24,7 +24,7 @@ from postfleet_workers.mail import opening
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Deps
 from postfleet_workers.mail.direct import Direct
-from postfleet_workers.mail.exchange import Destination
+from postfleet_workers.mail.exchange import Destination, MxExchanges
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.outcome import Schedule
@@ -105,6 +105,7 @@ class Bench:
             engine=engine,
             limiter=RedisLimiter(client),
             sessions=self.sessions,
+            exchanges=MxExchanges(self.resolver, lambda: 0.0),
             monotonic=clock.monotonic,
             jitter=lambda: 0.0,
             pause=clock.pause,
@@ -135,13 +136,15 @@ class Bench:
         paused: bool = False,
         login: bool = False,
         placement: str = "Shared",
+        host: str = "127.0.0.1",
+        addresses: Sequence[str] = (),
         **limits: Any,
     ) -> None:
         """Make or change the node."""
         secret = {"name": "s"} if login else None
         spec = {
-            "smtp": {"host": "127.0.0.1", "port": port, "tls": tls, "credentialsSecretRef": secret},
-            "identity": {"domain": "mail.acme.example"},
+            "smtp": {"host": host, "port": port, "tls": tls, "credentialsSecretRef": secret},
+            "identity": {"domain": "mail.acme.example", "ipAddresses": list(addresses)},
             "limits": {"maxConnections": 20, "messagesPerConnection": 100, **limits},
             "tenants": [],
             "paused": paused,

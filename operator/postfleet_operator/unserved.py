@@ -65,15 +65,16 @@ WITH RECURSIVE groups AS (
           AND (tenant, batch, route) > (g.tenant, g.batch, g.route)
         ORDER BY tenant, batch, route LIMIT 1) AS next
 ), found AS (
-    SELECT g.queue, g.route, ready.jobs FROM groups AS g CROSS JOIN LATERAL (
+    SELECT g.queue, split_part(g.route, '/', 1) AS node, ready.jobs FROM groups AS g CROSS JOIN LATERAL (
         SELECT count(*) AS jobs FROM (
             SELECT FROM jobs WHERE queue = g.queue AND state = 'available' AND tenant = g.tenant AND batch = g.batch
               AND route = g.route LIMIT %(most)s) AS counted) AS ready
     WHERE split_part(g.route, '/', 1) = ANY(%(nodes)s)
       AND g.queue || '.' || split_part(g.route, '/', 1) = ANY(%(roads)s)
     UNION ALL
-    SELECT asked.queue, waiting.route, 1 FROM unnest(%(queues)s::text[]) AS asked(queue) CROSS JOIN LATERAL (
-        SELECT route FROM jobs WHERE queue = asked.queue AND state IN ('scheduled', 'retryable')
+    SELECT asked.queue, waiting.node, 1 FROM unnest(%(queues)s::text[]) AS asked(queue) CROSS JOIN LATERAL (
+        SELECT split_part(route, '/', 1) AS node FROM jobs
+        WHERE queue = asked.queue AND state IN ('scheduled', 'retryable')
         ORDER BY run_at LIMIT %(next)s) AS waiting
     WHERE split_part(waiting.route, '/', 1) = ANY(%(nodes)s)
       AND asked.queue || '.' || split_part(waiting.route, '/', 1) = ANY(%(roads)s)

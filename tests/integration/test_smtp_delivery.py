@@ -318,12 +318,12 @@ def test_a_tenants_limit_holds_as_well(bench: Bench, lab: Lab, engine: Engine) -
 
 def test_when_every_session_of_the_node_is_taken_the_bundle_goes_back(bench: Bench, lab: Lab) -> None:
     bench.node(lab.port, maxConnections=1)
-    assert bench.leases.acquire(NODE, 1, "another worker's")
+    assert bench.leases.acquire([(NODE, 1)], "another worker's")
     bench.enqueue("a@b.example", "c@b.example")
     found = bench.run()
     assert [type(o) for o in found] == [HandBack, HandBack]
     assert lab.connections == 0
-    bench.leases.release(NODE, "another worker's")
+    bench.leases.release([NODE], "another worker's")
     bench.run()
     assert bench.statuses() == ["sent", "sent"]
 

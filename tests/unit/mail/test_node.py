@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.errors import LoginMissing
 from postfleet_workers.mail.node import Tls, parse_node
 
+TODAY = date(2026, 3, 1)
 SPEC: dict[str, Any] = {"smtp": {"host": "smtp.example"}, "identity": {"domain": "acme.example"}}
 
 
 def test_defaults_are_those_of_the_resource() -> None:
     node = parse_node("n1", SPEC)
     assert (node.port, node.tls, node.helo, node.login) == (587, Tls.STARTTLS, "acme.example", False)
-    assert (node.max_connections, node.messages_per_connection, node.limits, node.paused) == (20, 100, (), False)
+    assert (node.max_connections, node.messages_per_connection, node.limits(TODAY), node.paused) == (20, 100, (), False)
     assert node.open_to("anyone")
 
 
@@ -30,10 +32,19 @@ def test_every_field_is_read() -> None:
         },
         paused=True,
     )
-    assert node.endpoint == ("h", 25, Tls.NONE, "me", True)
+    assert node.endpoint == ("h", 25, Tls.NONE, "me", True, ())
     assert (node.max_connections, node.messages_per_connection, node.paused) == (2, 3, True)
-    assert [limit.name for limit in node.limits] == ["node n1 per_minute"]
+    assert [limit.name for limit in node.limits(TODAY)] == ["node n1 per_minute"]
     assert (node.open_to("acme"), node.open_to("other")) == (True, False)
+
+
+def test_only_named_sites_that_limit_it_have_routes() -> None:
+    smarthost = parse_node("n1", {**SPEC, "limits": {"sites": [{"name": "gmail", "perMinute": 5}]}})
+    direct = parse_node("n2", {**SPEC, "smtp": {"host": "mx"}})
+    assert [smarthost.route(site) for site in ("", "gmail", "yahoo", "mx:a.example")] == ["n1", "n1/gmail", "n1", "n1"]
+    assert [direct.route(site) for site in ("", "gmail", "yahoo", "mx:a.example")] == [
+        "n2", "n2/gmail", "n2/yahoo", "n2"
+    ]  # fmt: skip
 
 
 def write(folder: Path, username: str, password: str) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.mail.permits import Permits
-from postfleet_workers.throttling.limits import Limit
+from postfleet_workers.throttling.limits import Limit, warmup_limit
 from postfleet_workers.throttling.memory import MemoryLimiter
 from worlds import Clock
 
@@ -60,11 +60,22 @@ def test_a_spent_limit_is_named(clock: Clock, limiter: MemoryLimiter) -> None:
     limit = (Limit("slow", "node n1 per_minute", 60, 60.0),)
     permits = Permits(limiter, limit, clock, clock.advance)
     taken = 0
-    while (bound := permits.take(1)) is None:
+    while (refused := permits.take(1)) is None:
         taken += 1
-    assert bound == "node n1 per_minute"
+    assert (refused.bound, refused.wait_seconds > 0.5) == ("node n1 per_minute", True)
     assert 0 < taken <= 240
 
 
 def test_without_limits_nobody_is_asked(clock: Clock, limiter: MemoryLimiter) -> None:
     assert Permits(limiter, (), clock, clock.advance).take(50) is None
+
+
+def test_what_was_not_accepted_is_free_again_where_it_was_reserved(clock: Clock, limiter: MemoryLimiter) -> None:
+    warmup = warmup_limit("n1", 50)
+    permits = Permits(limiter, (*LIMIT, warmup), clock, clock.advance)
+    before = left(limiter)
+    assert permits.take(1) is None
+    assert permits.take(1) is not None
+    permits.not_accepted()
+    assert permits.take(1) is None
+    assert left(limiter) == before - 2  # the mail was sent all the same

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,7 @@ from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Pipeful
 from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant, asking, permits
 from postfleet_workers.throttling.limiter import Admission
-from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
+from postfleet_workers.throttling.limits import Limit, campaign_limits, node_limits, tenant_limits
 from postfleet_workers.throttling.memory import MemoryLimiter
 
 SESSIONS = Limit("sessions:n1", "node n1 maxConnections", 20, 1.0)
@@ -90,6 +91,10 @@ def test_a_group_is_closed_for_a_reason_that_a_person_understands(rules: Rules, 
         pytest.param({"limits": {"perHour": [5]}}, id="a list for a number"),
         pytest.param({"limits": {"maxConnections": 0}}, id="no connection"),
         pytest.param({"limits": {"maxConnections": "x"}}, id="text for connections"),
+        pytest.param({"limits": {"sites": [{"name": "gmail", "perMinute": 0}]}}, id="none a minute at a site"),
+        pytest.param({"limits": {"sites": [{"perMinute": 5}]}}, id="a site without a name"),
+        pytest.param({"limits": {"sites": "gmail"}}, id="a name for a list of sites"),
+        pytest.param({"warmup": {"startDate": "soon"}}, id="a day that is none"),
         pytest.param({"tenants": "acme"}, id="a name for a list of names"),
         pytest.param({"tenants": [{}]}, id="a list of something else"),
     ],
@@ -104,7 +109,13 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: (
         st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["limits", "tenants", "perMinute", "maxConnections"]), inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["limits", "tenants", "perMinute", "maxConnections", "sites", "name", "smtp", "warmup", "startDate"]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
 )
 
@@ -236,3 +247,57 @@ def test_any_other_node_goes_by_the_queue_itself(workers: object) -> None:
 
 def test_workers_that_are_no_mapping_make_no_sense_and_close_the_node() -> None:
     assert gate.node("n1", {"workers": [1]}, paused=False).invalid
+
+
+AT_GMAIL = {"limits": {"perHour": 900, "sites": [{"name": "gmail", "perMinute": 60, "maxConnections": 5}]}}
+SUSPENDED = {"site": "gmail", "action": "suspend", "value": None, "rule": "gmail-unusual-rate", "seconds": 60}
+SLOWED = {"site": "gmail", "action": "per_minute", "value": 1, "rule": "r", "seconds": 60}
+FEWER = {"site": "gmail", "action": "connections", "value": 1, "rule": "r", "seconds": 60}
+
+
+def at_gmail(*slowdowns: dict[str, object]) -> Rules:
+    campaigns = {"campaign:7": campaign_limits(7, 30)}
+    return Rules(nodes={"n1": gate.node("n1", AT_GMAIL, paused=False, slowdowns=slowdowns)}, campaigns=campaigns)
+
+
+def named(rules: Rules, key: Key) -> list[tuple[str, int]]:
+    return [(limit.name, limit.count) for limit in rules.limits(key)]
+
+
+def test_mail_to_a_named_site_counts_against_the_node_and_the_site() -> None:
+    node = [("node n1 per_hour", 900), ("node n1 maxConnections", 20)]
+    site = [("node n1 at gmail per_minute", 60), ("node n1 at gmail maxConnections", 5)]
+    assert named(at_gmail(), ("acme", "", "n1/gmail")) == node + site
+    assert named(at_gmail(), ("acme", "", "n1")) == node
+    assert named(at_gmail(), ("acme", "campaign:7", "n1/gone")) == [*node, ("campaign 7 per_minute", 30)]
+
+
+def test_what_a_sites_replies_slowed_down_is_held_there_and_nowhere_else() -> None:
+    slow = at_gmail(SLOWED, FEWER)
+    assert named(slow, ("acme", "", "n1/gmail"))[2:] == [
+        ("node n1 at gmail per_minute", 60),
+        ("node n1 at gmail slowed per_minute", 1),
+        ("node n1 at gmail maxConnections", 1),
+    ]
+    closed = at_gmail(SUSPENDED)
+    assert closed.closed("bulk", ("acme", "", "n1/gmail")) == "node n1 at gmail suspended by gmail-unusual-rate"
+    assert closed.closed("bulk", ("acme", "", "n1")) is None
+
+
+def test_a_warmups_cap_is_a_limit_of_the_node() -> None:
+    warmup = {"enabled": True, "startDate": "2026-03-01", "days": [20, 28]}
+    found = gate.node("n1", {"warmup": warmup}, paused=False, today=date(2026, 3, 2))
+    assert [(limit.name, limit.count) for limit in found.limits] == [("node n1 warmup", 28)]
+
+
+def test_each_executing_mail_holds_a_session_of_its_node_and_of_its_site() -> None:
+    found = asking(at_gmail(), {"bulk": {("acme", "", "n1/gmail"): Pipeful(offered=2, running=7, fresh=3)}})
+    assert (found["sessions:n1"], found["sessions:n1|gmail"]) == (9, 9)
+    assert found["postfleet:limit:site:n1|gmail:minute"] == 5
+
+
+def test_the_mail_of_a_dedicated_nodes_site_takes_the_nodes_road() -> None:
+    dedicated = {**AT_GMAIL, "workers": {"placement": "Dedicated", "poolRef": {"name": "email"}}}
+    rules = Rules(nodes={"own": gate.node("own", dedicated, paused=False)})
+    assert rules.road("bulk", "own/gmail") == "bulk.own"
+    assert rules.goes_by("bulk.own", "bulk", "own/gmail")

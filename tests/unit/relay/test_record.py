@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from postfleet_workers.relay import record
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Group, Pipeful
-from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant
+from postfleet_workers.relay.gate import Node, Permits, Rules, Site, Tenant
 from postfleet_workers.throttling.limits import Limit
 
 MINUTE = Limit("minute", "node n1 per_minute", 100, 60.0)
@@ -159,6 +159,26 @@ def test_what_limits_let_through_is_told_by_the_slowest_of_each_group(
     groups: list[Group], rules: Rules, permitted: dict[str, float] | None
 ) -> None:
     assert compose(*groups, rules=rules)["permitted"] == permitted
+
+
+@pytest.mark.parametrize(
+    ("sites", "permitted"),
+    [
+        pytest.param(["gmail"], {"at gmail": 1.0}, id="one site, less than the node"),
+        pytest.param(["gmail", "yahoo"], {"node n1 per_minute": 1.6667}, id="sites together, no more than the node"),
+    ],
+)
+def test_what_the_sites_of_a_node_let_through_is_bounded_by_the_node(
+    sites: list[str], permitted: dict[str, float]
+) -> None:
+    limits = {name: Limit(f"at {name}", f"at {name}", 60, 60.0) for name in ("gmail", "yahoo")}
+    node = replace(RULES.nodes["n1"], sites={name: Site((limit,)) for name, limit in limits.items()})
+    rates = RATES | {limit.key: 1.0 for limit in limits.values()}
+    permits = Permits({}, PLENTY.plan | dict.fromkeys((limit.key for limit in limits.values()), 60), rates)
+    found = compose(
+        *(group(due=5, route=f"n1/{name}") for name in sites), rules=Rules(nodes={"n1": node}), permits=permits
+    )
+    assert found["permitted"] == permitted
 
 
 def test_work_that_was_all_put_on_offer_is_limited_too() -> None:

@@ -13,7 +13,7 @@ from postfleet_workers.jobs import Job, JobType, Outcome, Run, Trace
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Delivery, Deps
 from postfleet_workers.mail.direct import Direct
-from postfleet_workers.mail.exchange import Destination
+from postfleet_workers.mail.exchange import Destination, MxExchanges
 from postfleet_workers.mail.links import links_of
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.opening import connect
@@ -25,6 +25,7 @@ from postfleet_workers.mail.sessions import Connect, Sessions
 from postfleet_workers.mail.settlement import settle
 from postfleet_workers.mail.smtp import SmtpSession, Timeouts
 from postfleet_workers.mail.tokens import key_of
+from postfleet_workers.placement import node_of, site_of
 from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.redis import RedisSessions
 
@@ -48,6 +49,7 @@ def job_types(services: Services) -> Iterable[JobType]:
             credentials,
             monotonic=clock.monotonic,
         ),
+        exchanges=MxExchanges(resolver, random.random),
         monotonic=clock.monotonic,
         jitter=random.random,
         pause=clock.pause,
@@ -84,14 +86,14 @@ def connector(settings: Settings, resolver: Resolver) -> Connect:
 
 
 def email_send(deps: Deps) -> JobType:
-    """The job type. Its jobs' route is the sending node; each has one row in `emails`."""
+    """The job type. Its jobs' route is the sending node, and the site if it has a name; each has a row in `emails`."""
 
     def perform(jobs: Sequence[Job], run: Run) -> Generator[Outcome, None, None]:
         return Delivery(deps, jobs, run).outcomes()
 
     def recover(job: Job, trace: Trace) -> Outcome | None:
         history = History(deferrals=job.snoozes, jitter=deps.jitter())
-        return outcome_of_trace(trace, Target(job.route), history, deps.schedule)
+        return outcome_of_trace(trace, Target(node_of(job.route), site_of(job.route)), history, deps.schedule)
 
     return JobType(
         name=JOB_TYPE,

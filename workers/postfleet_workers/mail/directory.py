@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from sqlalchemy import Connection, RowMapping, TextClause
 
 from postfleet_workers.mail import queries
+from postfleet_workers.mail.attachments import Attachments
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.throttling.limits import Limit, tenant_limits
+from postfleet_workers.throttling.limits import Limit, campaign_limits, tenant_limits
 
 KEEP_SECONDS = 3.0
 
@@ -21,7 +22,7 @@ V = TypeVar("V")
 
 @dataclass(frozen=True, slots=True)
 class Campaign:
-    """What a campaign's mails have in common."""
+    """What a campaign's mails have in common; `attachments` are ids."""
 
     id: int
     name: str
@@ -31,6 +32,17 @@ class Campaign:
     text: str
     html: str | None
     unsubscribe_url: str | None
+    per_minute: int | None = None
+    track_opens: bool = False
+    track_clicks: bool = False
+    one_click: bool = False
+    attachments: Sequence[int] = ()
+    list_name: str = ""
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """What its mails count against, whichever node they leave from."""
+        return campaign_limits(self.id, self.per_minute)
 
 
 class Kept(Generic[K, V]):
@@ -70,16 +82,19 @@ class Kept(Generic[K, V]):
 
 
 class Directory:
-    """The three kinds that deliveries look up."""
+    """What deliveries look up. Attachments never change: the most recently used ones are kept for good."""
 
     def __init__(self) -> None:
         self.campaigns: Kept[int, Campaign] = Kept(
             queries.LOAD_CAMPAIGNS, lambda row: (row["id"], Campaign(**dict(row)))
         )
-        self.nodes: Kept[str, NodeSpec] = Kept(
-            queries.LOAD_NODES, lambda row: (row["name"], parse_node(row["name"], row["spec"], paused=row["paused"]))
-        )
+        self.nodes: Kept[str, NodeSpec] = Kept(queries.LOAD_NODES, lambda row: (row["name"], _node(row)))
         self.tenants: Kept[str, tuple[Limit, ...]] = Kept(
             queries.LOAD_TENANTS,
             lambda row: (row["name"], tenant_limits(row["name"], row["per_minute"], row["per_day"])),
         )
+        self.attachments = Attachments()
+
+
+def _node(row: RowMapping) -> NodeSpec:
+    return parse_node(row["name"], row["spec"], paused=row["paused"], slowdowns=row["slowdowns"])

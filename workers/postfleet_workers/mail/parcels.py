@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from sqlalchemy import Connection
 
 from postfleet_workers.jobs import Job
 from postfleet_workers.mail import queries
+from postfleet_workers.mail.attachments import Attachment
 from postfleet_workers.mail.directory import Campaign, Directory
 from postfleet_workers.mail.node import NodeSpec
+from postfleet_workers.mail.suppressions import Suppressed, find
 from postfleet_workers.placement import SHARED
 from postfleet_workers.throttling.limits import Limit
 
@@ -25,6 +27,7 @@ class Row:
     job_id: int
     tenant: str
     campaign_id: int | None
+    mail_class: str
     node: str
     recipient: str
     message_id: str
@@ -37,36 +40,75 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
-    """One email with all that its delivery needs; `node` is None when the node is gone."""
+    """One email with all that its delivery needs.
+
+    Attributes:
+        node: None when the node is gone.
+        limits: what it counts against wherever it goes: those of its node, its tenant and its campaign.
+        suppressed: why it must not go out, if so.
+        files: what it carries; None for what is gone.
+    """
 
     row: Row
     node: NodeSpec | None
     campaign: Campaign | None
     limits: tuple[Limit, ...]
+    suppressed: Suppressed | None = None
+    files: tuple[Attachment | None, ...] = ()
+
+    @property
+    def domain(self) -> str:
+        """The recipient's, in lower case."""
+        return self.row.recipient.rpartition("@")[2].lower()
 
 
-def load(
-    connection: Connection, jobs: Sequence[Job], directory: Directory, now: float, place: str = SHARED
-) -> dict[int, Parcel]:
-    """The bundle's parcels by job id; a job without an email has none.
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Where parcels are loaded from, and for whom.
 
-    `now` is monotonic seconds; `place`: whose workers these are. A node that is not theirs may have become so just now,
-    so it is looked up again: what the relay sends them by its new road would be handed back, and sent again, until the
-    directory forgets.
+    Attributes:
+        directory: campaigns, nodes and tenants, kept for seconds.
+        place: whose workers these are. A node that is not theirs may have become so just now, so it is looked up again:
+            what the relay sends them by its new road would be handed back, and sent again, until the directory forgets.
+        key: of the hashes of erased addresses.
     """
-    found = connection.execute(queries.LOAD, {"job_ids": [job.id for job in jobs]}).mappings()
-    rows = [Row(**dict(row)) for row in found]
-    nodes = directory.nodes.get(connection, (row.node for row in rows), now)
-    if strange := {name for name, node in nodes.items() if not node.served_by(place)}:
+
+    directory: Directory
+    place: str = SHARED
+    key: bytes | None = None
+
+    def load(self, connection: Connection, jobs: Sequence[Job], monotonic: float, today: date) -> dict[int, Parcel]:
+        """The bundle's parcels by job id; a job without an email has none. `today` is UTC's."""
+        found = connection.execute(queries.LOAD, {"job_ids": [job.id for job in jobs]}).mappings()
+        rows = [Row(**dict(row)) for row in found]
+        nodes = self._nodes(connection, {row.node for row in rows}, monotonic)
+        tenants = self.directory.tenants.get(connection, (row.tenant for row in rows), monotonic)
+        ids = (row.campaign_id for row in rows if row.campaign_id is not None)
+        campaigns = self.directory.campaigns.get(connection, ids, monotonic)
+        suppressed = find(connection, {(row.tenant, row.recipient, row.mail_class) for row in rows}, self.key)
+        carried = {row.id: _carried(row, campaigns) for row in rows}
+        files = self.directory.attachments.get(connection, (key for keys in carried.values() for key in keys))
+        of_node = {name: node.limits(today) for name, node in nodes.items()}
+        parcels = {}
+        for row in rows:
+            campaign = campaigns[row.campaign_id] if row.campaign_id is not None else None
+            own = campaign.limits if campaign else ()
+            limits = (*of_node.get(row.node, ()), *tenants.get(row.tenant, ()), *own)
+            why = suppressed.get((row.tenant, row.recipient, row.mail_class))
+            own_files = tuple(files.get(key) for key in carried[row.id])
+            parcels[row.job_id] = Parcel(row, nodes.get(row.node), campaign, limits, why, own_files)
+        return parcels
+
+    def _nodes(self, connection: Connection, names: Iterable[str], monotonic: float) -> dict[str, NodeSpec]:
+        nodes = self.directory.nodes.get(connection, names, monotonic)
+        strange = {name for name, node in nodes.items() if not node.served_by(self.place)}
+        if not strange:
+            return nodes
         own = {name: node for name, node in nodes.items() if name not in strange}
-        nodes = own | directory.nodes.read(connection, strange, now)
-    tenants = directory.tenants.get(connection, (row.tenant for row in rows), now)
-    ids = (row.campaign_id for row in rows if row.campaign_id is not None)
-    campaigns = directory.campaigns.get(connection, ids, now)
-    parcels = {}
-    for row in rows:
-        node = nodes.get(row.node)
-        limits = (node.limits if node else ()) + tenants.get(row.tenant, ())
-        campaign = campaigns[row.campaign_id] if row.campaign_id is not None else None
-        parcels[row.job_id] = Parcel(row, node, campaign, limits)
-    return parcels
+        return own | self.directory.nodes.read(connection, strange, monotonic)
+
+
+def _carried(row: Row, campaigns: Mapping[int, Campaign]) -> Sequence[int]:
+    """The ids of an email's attachments."""
+    own: Sequence[int] = (row.content or {}).get("attachments") or ()
+    return own if row.campaign_id is None else campaigns[row.campaign_id].attachments

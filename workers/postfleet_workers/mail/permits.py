@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from postfleet_workers.throttling.limiter import Limiter
+from postfleet_workers.throttling.limiter import Admission, Limiter
 from postfleet_workers.throttling.limits import Limit
 
 HOLD_SECONDS = 1.0
@@ -30,11 +30,11 @@ class Permits:
         self._granted_at = 0.0
         self._answered_at = 0  # on the limiter's clock
 
-    def take(self, wanted: int) -> str | None:
+    def take(self, wanted: int) -> Admission | None:
         """Take one permit; asks for `wanted` (what remains of the bundle) when none is left or they are too old.
 
         Returns:
-            None, or the name of the limit that is spent.
+            None, or the refusal: which limit is spent, and for how long.
 
         Raises:
             PipeUnavailable: the limiter does not answer.
@@ -49,7 +49,7 @@ class Permits:
                 self._pause(admission.wait_seconds)
                 admission = self._limiter.acquire(self._limits, wanted)
             if not admission.granted:
-                return admission.bound or "a limit"
+                return admission
             self._left, self._answered_at = admission.granted, admission.at
             self._granted_at = self._monotonic()
         self._left -= 1

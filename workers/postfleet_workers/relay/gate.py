@@ -1,4 +1,4 @@
-"""What may not run now, known before any row is fetched: paused tenants, batches, queues and nodes, and spent limits.
+"""What may not run now, known before any row is fetched: pauses, suspended sites, and spent limits.
 
 The gate only reads. The worker asks for real, one step before MAIL FROM; what the gate lets through is what the limits
 will permit in the next seconds, so that a limited node or tenant never fills the pipe.
@@ -9,20 +9,39 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import date
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from postfleet_workers.errors import InputError
-from postfleet_workers.placement import is_dedicated
+from postfleet_workers.mail.admission import (
+    AT_FULL_SPEED,
+    Slowed,
+    limits_at,
+    limits_of_node,
+    sessions_at,
+    slowed,
+)
+from postfleet_workers.mail.sites import limiting_sites, limits_of
+from postfleet_workers.placement import is_dedicated, node_of, site_of
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Pipeful
 from postfleet_workers.throttling.limiter import Limiter
-from postfleet_workers.throttling.limits import Limit, node_limits, tenant_limits
+from postfleet_workers.throttling.limits import Limit, campaign_limits, tenant_limits
+from postfleet_workers.throttling.sessions import at_site
 
+TODAY = text("SELECT CAST(timezone('UTC', postfleet_now()) AS date)")
 TENANTS = text("SELECT name, weight, per_minute, per_day, paused FROM tenants")
 NODES = text("SELECT name, spec, paused FROM sending_nodes")
 HOLDS = text("SELECT kind, key FROM holds")
+SLOWDOWNS = text("""
+SELECT node, site, action, value, rule, extract(epoch FROM until - postfleet_now()) AS seconds
+FROM slowdowns WHERE until > postfleet_now()
+""")
+CAMPAIGNS = text("""
+SELECT id, per_minute FROM campaigns WHERE per_minute IS NOT NULL AND state IN ('expanding', 'running')
+""")
 
 PUBLISH_HORIZON_SECONDS = 0.25  # a tick and a claim; a worker waits longer than this for a permit that is nearly due
 SESSION_HORIZON_SECONDS = 2.0
@@ -41,16 +60,32 @@ class Tenant:
 
 
 @dataclass(frozen=True, slots=True)
+class Site:
+    """A named site, as far as it limits a node.
+
+    Attributes:
+        limits: the node's rates there.
+        sessions: its maxConnections there; None: no limit of the site's own.
+        suspended: why nothing goes there now; '' where it does.
+    """
+
+    limits: tuple[Limit, ...] = ()
+    sessions: Limit | None = None
+    suspended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Node:
     """A sending node, as far as limits go.
 
     Attributes:
-        limits: its rates.
+        limits: its rates, and the cap of its warmup.
         sessions: its maxConnections.
         tenants: to whom it is open; empty: to all.
         paused: nothing goes out.
         invalid: why its spec makes no sense; then nothing goes out either.
         dedicated: it has workers of its own, on queues of its own.
+        sites: named sites that limit its mail.
     """
 
     limits: tuple[Limit, ...]
@@ -59,6 +94,7 @@ class Node:
     paused: bool
     invalid: str = ""
     dedicated: bool = False
+    sites: Mapping[str, Site] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +105,7 @@ class Rules:
     nodes: Mapping[str, Node] = field(default_factory=dict)
     held_batches: frozenset[str] = frozenset()
     held_queues: frozenset[str] = frozenset()
+    campaigns: Mapping[str, tuple[Limit, ...]] = field(default_factory=dict)  # by batch
 
     def weight(self, tenant: str) -> int:
         """The tenant's share of the pipe."""
@@ -85,23 +122,26 @@ class Rules:
             return f"tenant {tenant} has an invalid row"
         if batch and batch in self.held_batches:
             return f"{batch.replace(':', ' ')} paused"
-        if not route:
-            return None
-        node = self.nodes.get(route)
+        return self._node_closed(tenant, node_of(route), site_of(route)) if route else None
+
+    def _node_closed(self, tenant: str, name: str, site: str) -> str | None:
+        node = self.nodes.get(name)
         if node is None:
-            return f"node {route} unknown"
+            return f"node {name} unknown"
         if node.paused:
-            return f"node {route} paused"
+            return f"node {name} paused"
         if node.invalid:
-            return f"node {route} has an invalid spec"
+            return f"node {name} has an invalid spec"
         if node.tenants and tenant not in node.tenants:
-            return f"node {route} not open to tenant {tenant}"
+            return f"node {name} not open to tenant {tenant}"
+        if why := node.sites.get(site, Site()).suspended:
+            return f"node {name} at {site} {why}"
         return None
 
     def road(self, queue: str, route: str) -> str:
         """What Redis calls the queue for jobs of that route: a Dedicated node has its own."""
-        node = self.nodes.get(route) if route else None
-        return f"{queue}.{route}" if node is not None and node.dedicated else queue
+        node = self.nodes.get(node_of(route)) if route else None
+        return f"{queue}.{node_of(route)}" if node is not None and node.dedicated else queue
 
     def goes_by(self, road: str, queue: str, route: str) -> bool:
         """Whether the queue's jobs of that route go by that road."""
@@ -117,11 +157,26 @@ class Rules:
 
     def limits(self, key: Key) -> tuple[Limit, ...]:
         """The limits that a group's jobs count against; only mail (a route) is limited."""
-        tenant, _, route = key
-        if not route or route not in self.nodes:
+        tenant, batch, route = key
+        node = self.nodes.get(node_of(route)) if route else None
+        if node is None:
             return ()
-        node = self.nodes[route]
-        return (*node.limits, node.sessions, *self.tenants.get(tenant, Tenant()).limits)
+        own, campaign = self.tenants.get(tenant, Tenant()).limits, self.campaigns.get(batch, ())
+        return (*node.limits, node.sessions, *self.at_site(route), *own, *campaign)
+
+    def at_site(self, route: str) -> tuple[Limit, ...]:
+        """Those of them that are of the route's site."""
+        node = self.nodes.get(node_of(route))
+        site = node.sites.get(site_of(route)) if node else None
+        return () if site is None else (*site.limits, *([site.sessions] if site.sessions else []))
+
+    def sessions(self, route: str) -> tuple[Limit, ...]:
+        """Those of them that limit sessions: each executing job holds one."""
+        node = self.nodes.get(node_of(route)) if route else None
+        if node is None:
+            return ()
+        at_site = node.sites.get(site_of(route), Site()).sessions
+        return (node.sessions,) if at_site is None else (node.sessions, at_site)
 
     def invalid(self) -> dict[str, str]:
         """What makes no sense, by `tenant <name>` and `node <name>`, and why."""
@@ -131,12 +186,20 @@ class Rules:
 
 def read(connection: Connection) -> Rules:
     """Read the rules from PostgreSQL. A row that makes no sense closes its tenant or node, and nobody else's."""
+    today: date = connection.execute(TODAY).scalar_one()
+    slowdowns: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for one in connection.execute(SLOWDOWNS).mappings():
+        slowdowns[one["node"]].append(dict(one))
     tenants = {row.name: _tenant(row) for row in connection.execute(TENANTS)}
-    nodes = {row.name: node(row.name, row.spec, paused=row.paused) for row in connection.execute(NODES)}
+    nodes = {
+        row.name: node(row.name, row.spec, paused=row.paused, today=today, slowdowns=slowdowns.get(row.name, ()))
+        for row in connection.execute(NODES)
+    }
     holds: dict[str, set[str]] = defaultdict(set)
     for row in connection.execute(HOLDS):
         holds[row.kind].add(row.key)
-    return Rules(tenants, nodes, frozenset(holds["batch"]), frozenset(holds["queue"]))
+    campaigns = {f"campaign:{row.id}": campaign_limits(row.id, row.per_minute) for row in connection.execute(CAMPAIGNS)}
+    return Rules(tenants, nodes, frozenset(holds["batch"]), frozenset(holds["queue"]), campaigns)
 
 
 def _tenant(row: Row[Any]) -> Tenant:
@@ -149,17 +212,28 @@ def _tenant(row: Row[Any]) -> Tenant:
     return Tenant(row.weight, limits, row.paused)
 
 
-def node(name: str, spec: Any, *, paused: bool) -> Node:
-    """A sending node from its mirrored spec, which may be anything that JSON can say. Pure."""
+def node(
+    name: str, spec: Any, *, paused: bool, today: date = date.min, slowdowns: Iterable[Mapping[str, Any]] = ()
+) -> Node:
+    """A sending node from its mirrored spec, which may be anything that JSON can say. Pure; `today` is UTC's."""
     try:
         found = (spec.get("limits") or {}).get("maxConnections")
         sessions = _sessions(name, 20 if found is None else int(found))
-        limits = node_limits(name, spec)
+        limits = limits_of_node(name, spec, today)
         tenants = _names(spec.get("tenants") or [])
         dedicated = is_dedicated(spec)
-    except (InputError, AttributeError, TypeError, ValueError, OverflowError) as error:
+        slow = slowed(slowdowns)
+        sites = {site: _site(name, site, spec, slow.get(site, AT_FULL_SPEED)) for site in limiting_sites(spec)}
+    except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         return Node((), _sessions(name, 1), frozenset(), paused, invalid=f"{type(error).__name__}: {error}")
-    return Node(limits, sessions, tenants, paused, dedicated=dedicated)
+    return Node(limits, sessions, tenants, paused, dedicated=dedicated, sites=sites)
+
+
+def _site(node: str, site: str, spec: Mapping[str, Any], slow: Slowed) -> Site:
+    own = sessions_at(limits_of(site, spec), slow)
+    most = own.max_connections
+    sessions = None if most is None else _sessions(at_site(node, site), most, f"node {node} at {site} maxConnections")
+    return Site(limits_at(node, site, own, slow), sessions, slow.suspended)
 
 
 def _names(found: Any) -> frozenset[str]:
@@ -168,23 +242,23 @@ def _names(found: Any) -> frozenset[str]:
     return frozenset(found)
 
 
-def _sessions(name: str, count: int) -> Limit:
-    return Limit(f"sessions:{name}", f"node {name} maxConnections", count, 1.0)
+def _sessions(place: str, count: int, name: str = "") -> Limit:
+    return Limit(f"sessions:{place}", name or f"node {place} maxConnections", count, 1.0)
 
 
 def asking(rules: Rules, pipes: Mapping[str, Mapping[Key, Pipeful]]) -> Counter[str]:
     """By limit, the jobs of all queues that have still to ask it.
 
-    For a rate those on offer or just claimed (a bundle asks for all its permits at once), for a node's sessions every
-    executing one too.
+    For a rate those on offer or just claimed (a bundle asks for all its permits at once), for sessions every executing
+    one too.
     """
     found: Counter[str] = Counter()
     for pipe in pipes.values():
         for key, pipeful in pipe.items():
             for limit in rules.limits(key):
                 found[limit.key] += pipeful.offered + pipeful.fresh
-            if node := rules.nodes.get(key[2]):
-                found[node.sessions.key] += pipeful.running - pipeful.fresh
+            for limit in rules.sessions(key[2]):
+                found[limit.key] += pipeful.running - pipeful.fresh
     return found
 
 
@@ -218,7 +292,7 @@ def permits(
     Args:
         limiter: answers for rates.
         limits: those of every group; duplicates are asked once.
-        paces: seconds per job by the key of a node's sessions: a session lets `seconds / pace` jobs through.
+        paces: seconds per job by the key of a limit of sessions: a session lets `seconds / pace` jobs through.
         in_pipe: by limit key, the jobs of any queue that have still to ask, see `asking`.
     """
     unique = {limit.key: limit for limit in limits}

@@ -221,11 +221,11 @@ class Publisher:
     def _permits(
         self, groups: Sequence[Group], rules: gate.Rules, paces: dict[str, float], asking: Counter[str]
     ) -> gate.Permits:
-        session_paces = {
-            rules.nodes[group.key[2]].sessions.key: paces.get(_pace_key(group), 1.0)
-            for group in groups
-            if group.key[2] in rules.nodes
-        }
+        session_paces: dict[str, float] = {}
+        for group in groups:  # the fastest of those that share sessions: what a slow one takes, its own limit bounds
+            pace = paces.get(_pace_key(group), 1.0)
+            for limit in rules.sessions(group.key[2]):
+                session_paces[limit.key] = min(pace, session_paces.get(limit.key, pace))
         limits = [limit for group in groups for limit in rules.limits(group.key)]
         return gate.permits(self._limiter, limits, session_paces, asking)
 

@@ -5,11 +5,12 @@ There is one for every name that Redis has for a queue: its own, and that of eac
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from postfleet_workers.placement import node_of
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Group, Pipeful
 from postfleet_workers.relay.gate import Permits, Rules
@@ -128,9 +129,15 @@ def compose(
 
 def _permitted(groups: Sequence[Group], rules: Rules, permits: Permits) -> dict[str, float] | None:
     rates: dict[str, float] = {}
+    at_sites: dict[str, dict[str, float]] = defaultdict(dict)
     for group in groups:
         slowest = permits.slowest(rules.limits(group.key))
         if slowest is None:
             return None
-        rates[slowest[0]] = round(slowest[1], 4)
+        of_site = slowest[0] in {limit.name for limit in rules.at_site(group.key[2])}
+        (at_sites[node_of(group.key[2])] if of_site else rates)[slowest[0]] = round(slowest[1], 4)
+    for name, own in at_sites.items():  # all sites together get no more than their node
+        node = rules.nodes[name]
+        whole = permits.slowest((*node.limits, node.sessions))
+        rates |= own if whole is None or sum(own.values()) < whole[1] else {whole[0]: round(whole[1], 4)}
     return rates
