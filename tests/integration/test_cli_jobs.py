@@ -221,28 +221,6 @@ def test_a_limit_is_a_positive_number_or_none(postfleet: Command, value: str) ->
     assert "neither a positive number nor none" in answer.err
 
 
-def test_nodes_are_listed_with_what_they_sent(postfleet: Command, add_job: AddJob, engine: Engine) -> None:
-    add_job("completed", mail="sent")
-    spec = {"smtp": {"host": "mx.example.org", "port": 587, "tls": "StartTLS"}, "identity": {"domain": "example.org"},
-            "limits": {"perMinute": 100, "perHour": None, "maxConnections": 20}, "tenants": ["acme"]}  # fmt: skip
-    with engine.begin() as connection:
-        connection.execute(
-            text("INSERT INTO sending_nodes (name, spec) VALUES ('acme-1', :spec)"), {"spec": json.dumps(spec)}
-        )
-        connection.execute(
-            text("""INSERT INTO email_attempts (email_id, publication, worker, node, phase, outcome, finished_at)
-                SELECT id, 1, 'w', 'acme-1', 'reply', outcome, postfleet_now() - age
-                FROM emails, (VALUES ('sent', interval '1 second'), ('sent', '2 minutes'), ('sent', '2 hours'),
-                                     ('sent', '2 days'), ('deferred', '1 second')) AS a(outcome, age)""")
-        )
-
-    (node,) = postfleet("nodes", "list", "--output", "json").json
-
-    assert (node["sent_minute"], node["sent_hour"], node["sent_day"]) == (1, 2, 3)
-    assert node["limits"] == {"perMinute": 100, "maxConnections": 20}
-    assert (node["host"], node["tls"], node["tenants"]) == ("mx.example.org:587", "StartTLS", ["acme"])
-
-
 def test_help_names_every_command() -> None:
     answer = program("--help", env={})
 

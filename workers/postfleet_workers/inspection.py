@@ -1,12 +1,10 @@
-"""What people look at: jobs, tenants and sending nodes, as plain rows. Reads only."""
+"""What people look at: jobs and tenants, as plain rows. Reads only."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from sqlalchemy import Connection, text
-
-from postfleet_workers.placement import is_dedicated
 
 # Newest first: with a limit, what happened lately is what one looks for.
 JOBS = text("""
@@ -29,17 +27,6 @@ STATS = text("SELECT queue, state, count(*) AS count FROM jobs GROUP BY queue, s
 TENANTS = text("""
 SELECT name, weight, per_minute, per_day, paused, created_at FROM tenants ORDER BY name
 """)
-NODES = text("""
-SELECT n.name, n.spec, n.paused, n.updated_at, coalesce(s.minute, 0) AS sent_minute, coalesce(s.hour, 0) AS sent_hour,
-       coalesce(s.day, 0) AS sent_day
-FROM sending_nodes n LEFT JOIN (
-    SELECT node, count(*) FILTER (WHERE finished_at > postfleet_now() - interval '1 minute') AS minute,
-           count(*) FILTER (WHERE finished_at > postfleet_now() - interval '1 hour') AS hour, count(*) AS day
-    FROM email_attempts WHERE outcome = 'sent' AND finished_at > postfleet_now() - interval '1 day' GROUP BY node
-) s ON s.node = n.name
-ORDER BY n.name
-""")
-
 Row = dict[str, Any]
 
 
@@ -74,27 +61,3 @@ def stats(connection: Connection) -> list[Row]:
 def tenants(connection: Connection) -> list[Row]:
     """Every tenant."""
     return [dict(row) for row in connection.execute(TENANTS).mappings()]
-
-
-def nodes(connection: Connection) -> list[Row]:
-    """Every sending node, with what it sent in the last minute, hour and day."""
-    return [_node(dict(row)) for row in connection.execute(NODES).mappings()]
-
-
-def _node(row: Row) -> Row:
-    spec = row.pop("spec")
-    smtp, limits = spec.get("smtp", {}), spec.get("limits", {})
-    return {
-        "name": row["name"],
-        "host": f"{smtp.get('host')}:{smtp.get('port')}",
-        "tls": smtp.get("tls"),
-        "domain": spec.get("identity", {}).get("domain"),
-        "placement": "Dedicated" if is_dedicated(spec) else "Shared",
-        "limits": {name: value for name, value in limits.items() if value is not None},
-        "tenants": spec.get("tenants", []),
-        "paused": row["paused"],
-        "sent_minute": row["sent_minute"],
-        "sent_hour": row["sent_hour"],
-        "sent_day": row["sent_day"],
-        "updated_at": row["updated_at"],
-    }

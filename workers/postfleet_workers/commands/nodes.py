@@ -1,15 +1,15 @@
-"""`postfleet nodes`: the sending nodes as the workers see them, what they sent, and whose mail another one takes."""
+"""`postfleet nodes`: the sending nodes as the workers see them, how they stand, and whose mail another one takes."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from postfleet_workers.commands.output import Output, as_json, output_option, show
+from postfleet_workers.commands.output import Output, as_json, output_option, show, show_one
 from postfleet_workers.commands.root import Root, pass_root
 
 if TYPE_CHECKING:
@@ -17,25 +17,74 @@ if TYPE_CHECKING:
 
     Report = Callable[[int], object]
 
-COLUMNS = ("name", "host", "tls", "placement", "limits", "tenants", "paused", "sent_minute", "sent_hour", "sent_day")
+COLUMNS = (
+    "name", "host", "tls", "placement", "limits", "warmup", "slowdowns", "tenants", "paused", "sent_minute",
+    "sent_hour", "sent_day",
+)  # fmt: skip
+SITE_COLUMNS = (
+    "site", "per_minute", "per_hour", "per_day", "max_connections", "messages_per_connection", "sent_day",
+)  # fmt: skip
+SLOWDOWN_COLUMNS = ("site", "action", "value", "until", "rule", "reply")
 
 
 @click.group()
 def nodes() -> None:
-    """See the sending nodes and what they sent; give their unsent mail to another."""
+    """See the sending nodes, what limits them and what they sent; give their unsent mail to another."""
 
 
 @nodes.command("list")
 @output_option
 @pass_root
 def list_(root: Root, output: str) -> None:
-    """List the sending nodes, with what each sent in the last minute, hour and day."""
-    from postfleet_workers import inspection
+    """List the sending nodes, with what limits each and what it sent in the last minute, hour and day.
+
+    WARMUP is the day of its plan and how much of the day's cap is used, SLOWDOWNS what receivers' replies have made it
+    do.
+    """
+    from postfleet_workers.mail import standing
     from postfleet_workers.store.session import transaction
 
     with transaction(root.engine) as connection:
-        rows = inspection.nodes(connection)
-    show(rows, COLUMNS, output)
+        rows = standing.nodes(connection)
+    show(rows if output == Output.JSON else map(in_words, rows), COLUMNS, output)
+
+
+@nodes.command("show")
+@click.argument("name")
+@output_option
+@pass_root
+def show_(root: Root, name: str, output: str) -> None:
+    """Show all about one node: what limits it, in all and at each site, its warmup, and what has slowed it down."""
+    from postfleet_workers.mail import standing
+    from postfleet_workers.store.session import transaction
+
+    with transaction(root.engine) as connection:
+        row = standing.node(connection, name)
+    if output == Output.JSON:
+        show_one(row, output)
+        return
+    parts = {"sites": SITE_COLUMNS, "slowdowns": SLOWDOWN_COLUMNS}
+    show_one({key: value for key, value in in_words(row).items() if key not in parts}, output)
+    for part, columns in parts.items():
+        if row[part]:
+            click.echo(f"\n{part}")
+            show(row[part], columns, output)
+
+
+def in_words(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A node's row with its limits, warmup and slow-downs as a table has room for them."""
+    plan = row["warmup"]
+    return {
+        **row,
+        "limits": [f"{name} {value}" for name, value in row["limits"].items()],
+        "warmup": plan and f"day {plan['day']}: {plan['accepted']:,} of {plan['cap']:,}",
+        "slowdowns": [slowdown(each) for each in row["slowdowns"]],
+    }
+
+
+def slowdown(row: Mapping[str, Any]) -> str:
+    """`gmail per_minute 10`, `yahoo suspend`."""
+    return " ".join(str(row[part]) for part in ("site", "action", "value") if row[part] is not None)
 
 
 @nodes.command()
