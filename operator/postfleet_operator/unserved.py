@@ -76,10 +76,9 @@ WITH RECURSIVE groups AS (
         SELECT split_part(route, '/', 1) AS node FROM jobs
         WHERE queue = asked.queue AND state IN ('scheduled', 'retryable')
         ORDER BY run_at LIMIT %(next)s) AS waiting
-    WHERE split_part(waiting.route, '/', 1) = ANY(%(nodes)s)
-      AND asked.queue || '.' || split_part(waiting.route, '/', 1) = ANY(%(roads)s)
+    WHERE waiting.node = ANY(%(nodes)s) AND asked.queue || '.' || waiting.node = ANY(%(roads)s)
 )
-SELECT queue, split_part(route, '/', 1), least(sum(jobs), %(most)s)::bigint FROM found GROUP BY 1, 2 ORDER BY 1, 2
+SELECT queue, node, least(sum(jobs), %(most)s)::bigint FROM found GROUP BY 1, 2 ORDER BY 1, 2
 """
 
 
