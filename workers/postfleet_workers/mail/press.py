@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
+
+import structlog
 
 from postfleet_workers.mail.attachments import Attachment, enclosed
 from postfleet_workers.mail.compose import Enclosure, Skeleton, Stream
@@ -23,6 +26,8 @@ from postfleet_workers.mail.render import NO_TRACKING, Content, Tracking
 from postfleet_workers.mail.returnpath import return_path
 from postfleet_workers.mail.tokens import stamp
 from postfleet_workers.mail.tracking import tracked
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,8 @@ class Press:
         if signer is not None:
             message = signer.sign(message, int(now.timestamp()))
         domain = node.return_path_domain
+        if domain and not key:
+            _say_that_no_bounce_comes_back(node.name)
         sender = return_path(row.id, domain, key) if key and domain else skeleton.sender.mailbox
         return Mail(sender, to.mailbox, message)
 
@@ -154,3 +161,9 @@ def _prepare(
         tracking=tracking,
     )
     return _Prepared(content, skeleton, enclosures, bool(parts.get("one_click")))
+
+
+@cache
+def _say_that_no_bounce_comes_back(node: str) -> None:
+    """Once for each node and process."""
+    log.warning("no_return_paths", node=node, error="it has a returnPathDomain, but POSTFLEET_SECRET_KEY is not set")
