@@ -117,7 +117,11 @@ def show_(root: Root, email_id: int, output: str) -> None:
 @tenant_option
 @click.option("--recipients", is_flag=True, help="Every recipient instead of the summary.")
 @click.option(
-    "--output", type=click.Choice([*Output, CSV]), default=Output.TABLE.value, show_default=True, help="How to print."
+    "--output",
+    type=click.Choice(["table", "json", CSV]),
+    default=Output.TABLE.value,
+    show_default=True,
+    help="How to print.",
 )
 @pass_root
 def who(root: Root, campaign: str, tenant: str | None, recipients: bool, output: str) -> None:
