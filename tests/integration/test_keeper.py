@@ -372,7 +372,7 @@ def test_mail_of_a_dedicated_node_that_its_own_workers_do_not_listen_to_is_told_
     keeping.tick()
     keeping.sql(
         "INSERT INTO jobs (type, queue, route, state) VALUES ('t', 'retry', 'acme-1', 'retryable'),"
-        " ('t', 'campaign-standard', 'acme-2', 'available'), ('t', 'campaign-standard', 'acme-1', 'available')"
+        " ('t', 'campaign-standard', 'acme-2', 'available'), ('t', 'campaign-standard', 'acme-1/gmail', 'available')"
     )
     keeping.tick(10)
     assert keeping.condition("PoolFound") == keeping.condition("Ready") == ("False", "QueueUnserved")
@@ -465,3 +465,69 @@ def test_once_the_other_operator_is_gone_its_node_is_taken_over(keeping: Keeping
     keeping.tick(MIRROR_SECONDS)
     keeping.tick()
     assert keeping.condition("Ready") == ("True", "Sending")
+
+
+def signing(**dkim: Any) -> dict[str, Any]:
+    reference = {"privateKeySecretRef": {"name": "dkim"}}
+    return {"domain": "acme-1.example", "dkim": {"selector": "s1", **reference, **dkim}}
+
+
+def test_a_dkim_key_goes_to_the_workers_and_nowhere_else(keeping: Keeping) -> None:
+    keeping.cluster.secrets["default", "dkim"] = {"private.key": "PEM"}
+    keeping.put(node(secret="smtp", identity=signing()))
+    keeping.tick()
+    assert keeping.files() == {"acme-1.username": "u", "acme-1.password": "p", "acme-1.dkim": "PEM"}
+    assert "PEM" not in str(keeping.rows())
+    keeping.cluster.secrets["default", "dkim"] = {"private.key": "NEW"}
+    keeping.tick()
+    assert keeping.files()["acme-1.dkim"] == "NEW"
+
+
+def test_without_its_dkim_key_a_node_s_mail_waits_instead_of_leaving_unsigned(keeping: Keeping) -> None:
+    keeping.put(node(identity=signing()))
+    keeping.tick()
+    assert keeping.condition("CredentialsReady") == ("False", "SecretMissing")
+    assert keeping.rows()["acme-1"][0] is True
+    keeping.cluster.secrets["default", "dkim"] = {"private.key": "PEM"}
+    keeping.tick()
+    assert (keeping.condition("CredentialsReady"), keeping.phase()) == (("True", "LoginDelivered"), "Active")
+    assert keeping.rows()["acme-1"][0] is False
+
+
+def test_a_warmup_is_told_day_by_day(keeping: Keeping) -> None:
+    plan = {"startDate": "1970-01-01", "growthFactor": "2", "targetPerDay": 200}
+    keeping.put(node(warmup=plan, limits={"perDay": 150}))
+    told = []
+    for _ in range(4):
+        keeping.tick()
+        status = keeping.cluster.status("default/acme-1", "SendingNode")
+        told.append((status["phase"], status.get("warmupDay"), status["capToday"], status["remainingToday"]))
+        keeping.now += 86_400
+    assert told == [
+        ("Warming", 1, 50, 50), ("Warming", 2, 100, 100), ("Warming", 3, 150, 150), ("Active", None, 150, 150),
+    ]  # fmt: skip
+    assert keeping.condition("Warming") == ("False", "WarmupOver")
+
+
+def test_slow_downs_in_force_are_told_and_gone_when_they_are_over(keeping: Keeping) -> None:
+    keeping.put(node(), node("acme-2"))
+    keeping.sql(
+        "INSERT INTO slowdowns (node, site, action, value, rule, reply, until) VALUES"
+        " ('acme-1', 'gmail', 'per_minute', 10, 'gmail.rate', '421 4.7.28', postfleet_now() + interval '10 minutes'),"
+        " ('acme-1', 'apple', 'suspend', NULL, 'apple.deferred', '421', postfleet_now() - interval '1 second')"
+    )
+    keeping.tick()
+    (slow,) = keeping.cluster.status("default/acme-1", "SendingNode")["slowdowns"]
+    assert (slow["site"], slow["action"], slow["value"], slow["rule"]) == ("gmail", "per_minute", 10, "gmail.rate")
+    assert "slowdowns" not in keeping.cluster.status("default/acme-2", "SendingNode")
+    assert keeping.events() == ["SlowedDown"]
+    keeping.sql("DELETE FROM slowdowns")
+    keeping.tick(10)
+    assert "slowdowns" not in keeping.cluster.status("default/acme-1", "SendingNode")
+
+
+def test_a_node_that_delivers_directly_has_no_server_to_be_asked(keeping: Keeping) -> None:
+    keeping.put(node(smtp={"host": "mx"}), node("acme-2", smtp={"host": "mx"}))
+    keeping.tick()
+    assert (keeping.condition("Reachable"), keeping.phase()) == (("Unknown", "ManyServers"), "Active")
+    assert keeping.condition("IdentityUnique", "default/acme-2") == ("True", "Unique")

@@ -17,10 +17,11 @@ from postfleet_operator.memory_cluster import MemoryCluster
 from postfleet_operator.progress import Progress
 from postfleet_operator.sampling import RETRY_SECONDS, Sampler
 from postfleet_operator.scaling.values import QueueLoad, Signal, Source
+from postfleet_operator.spec import parse_node
 from postfleet_operator.stores import database
 from postfleet_operator.stores import redis_client as connect_redis
 from postfleet_operator.workerset import WorkerSet
-from unit.operator.building import manifest, workers
+from unit.operator.building import manifest, node_manifest, pool, workers
 
 EMAIL = "default/email"
 QUEUES = ("priority-high", "retry")
@@ -145,9 +146,26 @@ def test_what_people_have_paused_is_no_work(redis_client: redis.Redis, database_
     insert(database_url, batch="campaign:7")
     insert(database_url, queue="priority-high")
     insert(database_url, route="acme-1")
+    insert(database_url, route="acme-1/gmail")
     insert(database_url, route="gone")
     insert(database_url, batch="campaign:8", route="acme-2")
-    assert look(redis_client, database_url).backlog == 1
+    insert(database_url, batch="campaign:8", route="acme-2/gmail")
+    assert look(redis_client, database_url).backlog == 2
+
+
+def test_a_dedicated_node_s_mail_counts_for_its_own_workers_whatever_its_site(
+    redis_client: redis.Redis, database_url: str
+) -> None:
+    dedicated = '{"workers": {"placement": "Dedicated"}}'
+    run(database_url, f"INSERT INTO sending_nodes (name, spec) VALUES ('own', '{dedicated}'), ('shared', '{{}}')")
+    for route in ("own", "own/gmail", "shared/gmail"):
+        insert(database_url, route=route)
+        insert(database_url, route=route, state="executing", claimed_by="w-1")
+    own = parse_node(node_manifest("own", workers={"poolRef": {"name": "email"}, "placement": "Dedicated"}))
+    sets = [WorkerSet(pool()), WorkerSet(pool(), own)]
+    signals = Sampler(redis_client, database(database_url)).sample(sets, 0.0)
+    found = [signals[each.key] for each in sets]
+    assert [(each.held, each.running) for each in found] == [(1, 1), (2, 2)]
 
 
 def test_counting_stops_at_what_max_replicas_can_clear(redis_client: redis.Redis, database_url: str) -> None:

@@ -89,6 +89,7 @@ def test_mail_of_a_dedicated_node_has_workers_of_its_own(database_url: str) -> N
         'INSERT INTO sending_nodes (name, spec) VALUES (\'own\', \'{"workers": {"placement": "Dedicated"}}\')',
     )
     job(database_url, 50.5, route="own")
+    job(database_url, 45.5, route="own/gmail")
     job(database_url, 40.5, route="shared")
     assert arrivals(database_url) == pytest.approx([41], abs=1)
 
