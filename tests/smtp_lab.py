@@ -39,9 +39,8 @@ class Accepted:
     @classmethod
     def of(cls, sender: str, recipient: str, data: bytes) -> Accepted:
         message = message_from_bytes(data, policy=policy.default)
-        return cls(
-            recipient, sender, str(message["Message-ID"]), int(message["X-Postfleet-Email"] or 0), time.time(), data
-        )
+        email_id = int((message["X-Postfleet-Email"] or "0").partition(".")[0])  # signed where there is a key
+        return cls(recipient, sender, str(message["Message-ID"]), email_id, time.time(), data)
 
 
 class Phase(StrEnum):
