@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -28,6 +29,7 @@ from postfleet_operator.errors import OperatorError
 from postfleet_operator.kube.client import Api
 from postfleet_workers.enqueue import enqueue_many
 from postfleet_workers.jobs import NewJob
+from postfleet_workers.mail.links import Links
 from postfleet_workers.store.session import engine_for
 from prometheus_tools import HOW, find
 from promql import named
@@ -140,12 +142,23 @@ class Scene:
         self.add(400, kind="probe.single", do="sleep", seconds=0.2)
         self.until(lambda: self.told('jobpool_replicas{kind="ready"}', 1), "the pool grows")
         self.until(lambda: self.told("emails_sent_total", 50), "mail is sent")
+        self.read_a_mail()
         self.until(lambda: self.told("emails_bounced_total") and self.told("emails_deferred_total"), "some is refused")
         self.lose_a_worker()
         redis.Redis.from_url(self.fleet.valkey.url()).flushall()
         for name in ("relay_redis_epochs_total", "emails_unknown", "jobs_rescued_total", "jobpool_startup_seconds"):
             self.until(lambda name=name: self.told(name), name)  # type: ignore[misc]
         self.until(lambda: self.told("jobpool_throughput_per_replica"), "a worker's pace is measured")
+
+    def read_a_mail(self) -> None:
+        """Somebody opens one, follows a link and wants no more."""
+        links = Links(self.fleet.public_url, self.fleet.home.secret_key().encode())
+        with self.engine.connect() as connection:
+            email_id = connection.scalar(text("SELECT min(id) FROM emails WHERE status = 'sent'"))
+        for link, body in ((links.open(email_id), None), (links.unsubscribe(email_id), b"List-Unsubscribe=One-Click")):
+            with urllib.request.urlopen(link, body) as answer:
+                assert answer.status == 200
+        self.until(lambda: self.told("email_events_total"), "what became of it is told")
 
     def api_calls(self) -> None:
         """The operator asks an API server that forbids it something, and one that is not there."""
@@ -201,7 +214,7 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         "POSTFLEET_JOB_MODULES": "probe_jobs", "POSTFLEET_LEASE_SECONDS": "5", "POSTFLEET_PUBLICATION_SECONDS": "10",
         "POSTFLEET_BACKOFF_BASE_SECONDS": "0.2",
     }  # fmt: skip
-    options = Options(sources=(manifests,), sink_port=None, settings=settings)
+    options = Options(sources=(manifests,), sink_port=None, receivers=("web", "inbound"), settings=settings)
     with Home(tmp_path / "fleet") as home, WatchedFleet(home, options) as fleet:
         prometheus = Prometheus(tmp_path / "prometheus", program, fleet.endpoints)
         scene = Scene(fleet, prometheus, lab)
@@ -220,7 +233,9 @@ def scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
 def test_every_panel_and_alert_is_answered_by_prometheus(scene: Scene) -> None:
     prometheus = scene.prometheus
     targets = prometheus.asks("targets")["activeTargets"]
-    assert {target["labels"]["instance"].split("-")[0] for target in targets} >= {"operator", "relay", "email"}
+    assert {target["labels"]["instance"].split("-")[0] for target in targets} >= {
+        "operator", "relay", "web", "inbound", "email",
+    }  # fmt: skip
     assert [target["lastError"] for target in targets if target["health"] == "down" and "refused" not in
             target["lastError"]] == []  # fmt: skip
 
