@@ -11,23 +11,36 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+import tempfile
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from speed import contenders
-from speed.contenders import AT_A_TIME, Load, Run
+from speed import contenders, fleet, keys, latency, mails
+from speed.runs import Load, Run
 from speed.servers import Servers, serving
 
 RESULTS = Path(__file__).parent / "results"
+
+
+def signing(servers: Servers, load: Load, kind: str) -> Run:
+    """Postfleet with DKIM."""
+    with tempfile.TemporaryDirectory(prefix="postfleet-bench-") as folder:
+        keys.write(Path(folder), mails.NODE, kind)
+        return fleet.postfleet(servers, load, f"postfleet, DKIM {kind}", dkim=Path(folder))
+
+
 RUNS: dict[str, Callable[[Servers, Load], Run]] = {
     "bare": lambda servers, load: contenders.loop(servers, load, 1),
-    "bare-50": lambda servers, load: contenders.loop(servers, load, AT_A_TIME),
-    "postfleet": contenders.postfleet,
-    "stages": lambda servers, load: contenders.postfleet(servers, load, "postfleet, by stage", measured=True),
+    "bare-50": lambda servers, load: contenders.loop(servers, load, contenders.AT_A_TIME),
+    "postfleet": fleet.postfleet,
+    "stages": lambda servers, load: fleet.postfleet(servers, load, "postfleet, by stage", measured=True),
+    "ed25519": lambda servers, load: signing(servers, load, "ed25519"),
+    "rsa-2048": lambda servers, load: signing(servers, load, "rsa-2048"),
     "dramatiq": lambda servers, load: contenders.peer(
         servers, load, "dramatiq", "on_dramatiq",
         ("dramatiq", "speed.on_dramatiq", "-p", str(load.processes), "-t", str(load.threads)),
@@ -47,6 +60,7 @@ RUNS: dict[str, Callable[[Servers, Load], Run]] = {
         ),
     ),
 }  # fmt: skip
+LATENCIES = ("priority", "million")
 
 
 def table(runs: Mapping[str, Run]) -> Table:
@@ -87,37 +101,61 @@ def report(runs: Mapping[str, Run], load: Load, smtp: str) -> dict[str, Any]:
         "runs": {name: run.as_json() for name, run in runs.items()},
     }
     if "stages" in runs:
-        found["bookkeeping_share"] = round(contenders.bookkeeping_share(runs["stages"].stages), 3)
+        found["bookkeeping_share"] = round(fleet.bookkeeping_share(runs["stages"].stages), 3)
+    return found
+
+
+def latencies(servers: Servers, load: Load, chosen: Collection[str], console: Console) -> dict[str, Any]:
+    """The runs that are about time and memory, not speed."""
+    found: dict[str, Any] = {}
+    if "priority" in chosen:
+        urgent = latency.urgent(servers, load)
+        found["priority"] = asdict(urgent)
+        console.print(
+            f"{urgent.mails} transactional mails beside a campaign of {latency.CAMPAIGN:,} ({urgent.beside:,} left at"
+            f" the end): median {urgent.median_seconds:.3f} s, p99 {urgent.p99_seconds:.3f} s"
+        )
+    if "million" in chosen:
+        found["million"] = []
+        for queued in latency.BACKLOGS:
+            backlog = latency.backlog(servers, load, queued)
+            found["million"].append(asdict(backlog))
+            console.print(
+                f"{queued:,} mails queued: {backlog.rounds} rounds of the relay, {backlog.round_ms:.1f} ms each,"
+                f" {backlog.rss_mib:.0f} MiB"
+            )
     return found
 
 
 def main() -> None:
     """The command line."""
+    names = (*RUNS, *LATENCIES)
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--emails", type=int, default=20_000, metavar="N")
     parser.add_argument("--processes", type=int, default=2, metavar="N", help="worker processes of each contender")
     parser.add_argument("--threads", type=int, default=4, metavar="N", help="threads of each process")
-    parser.add_argument("--only", default="", metavar="A,B", help=f"some of: {', '.join(RUNS)}")
+    parser.add_argument("--only", default="", metavar="A,B", help=f"some of: {', '.join(names)}")
     options = parser.parse_args()
     chosen = [name for name in options.only.split(",") if name] or list(RUNS)
-    if unknown := sorted(set(chosen) - RUNS.keys()):
-        parser.error(f"--only: no {', '.join(unknown)}; there are {', '.join(RUNS)}")
+    if unknown := sorted(set(chosen) - set(names)):
+        parser.error(f"--only: no {', '.join(unknown)}; there are {', '.join(names)}")
     load = Load(options.emails, options.processes, options.threads)
     console = Console(width=max(160, Console().width))
     runs: dict[str, Run] = {}
     with serving() as servers:
         console.print(f"{load.emails:,} emails, {load.processes} processes x {load.threads} threads, to {servers.smtp}")
         for name in chosen:
-            runs[name] = RUNS[name](servers, load)
-            console.print(f"  {runs[name].name}: {runs[name].per_second:,.0f} emails/s")
-        smtp = servers.smtp
-    console.print(table(runs))
+            if name in RUNS:
+                runs[name] = RUNS[name](servers, load)
+                console.print(f"  {runs[name].name}: {runs[name].per_second:,.0f} emails/s")
+        results = report(runs, load, servers.smtp) | latencies(servers, load, chosen, console)
+    if runs:
+        console.print(table(runs))
     if "stages" in runs:
         console.print(stage_table(runs["stages"]))
-        share = contenders.bookkeeping_share(runs["stages"].stages)
-        console.print(f"bookkeeping: {share:.0%} of the whole {runs['stages'].note}")
+        console.print(f"bookkeeping: {results['bookkeeping_share']:.0%} of the whole {runs['stages'].note}")
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "throughput.json").write_text(json.dumps(report(runs, load, smtp), indent=2) + "\n")
+    (RESULTS / "throughput.json").write_text(json.dumps(results, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A process of the bare loop: `python -m speed.loop THREADS FIRST LAST AT_A_TIME`; begins at a line on stdin, ends with it.
+"""A process of the bare loop: `python -m speed.loop THREADS FIRST LAST AT_A_TIME`; a line on stdin begins it.
 
 Nothing hands out the work: each thread has its range of rows.
 """
