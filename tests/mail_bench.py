@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import ssl
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +28,7 @@ from postfleet_workers.mail.exchange import Destination, MxExchanges
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.outcome import Schedule
+from postfleet_workers.mail.press import Supplies
 from postfleet_workers.mail.resolver import CachedResolver, DnsResolver
 from postfleet_workers.mail.sessions import Sessions
 from postfleet_workers.mail.smtp import SmtpSession, Timeouts
@@ -83,6 +84,7 @@ class Bench:
         session_wait_seconds: float = 0.3,
         place: str = "shared",
         dns: str = "",
+        supplies: Supplies | None = None,
     ) -> None:
         self.engine = engine
         self.resolver = CachedResolver(DnsResolver(dns), clock.monotonic)
@@ -112,6 +114,7 @@ class Bench:
             schedule=schedule or Schedule(300, 432_000),
             session_wait_seconds=session_wait_seconds,
             place=place,
+            supplies=supplies or Supplies(),
         )
         self.job_type: JobType = email_send(self.deps)
         self.registry = Registry([self.job_type])
@@ -138,13 +141,14 @@ class Bench:
         placement: str = "Shared",
         host: str = "127.0.0.1",
         addresses: Sequence[str] = (),
+        identity: Mapping[str, Any] | None = None,
         **limits: Any,
     ) -> None:
         """Make or change the node."""
         secret = {"name": "s"} if login else None
         spec = {
             "smtp": {"host": host, "port": port, "tls": tls, "credentialsSecretRef": secret},
-            "identity": {"domain": "mail.acme.example", "ipAddresses": list(addresses)},
+            "identity": {"domain": "mail.acme.example", "ipAddresses": list(addresses), **(identity or {})},
             "limits": {"maxConnections": 20, "messagesPerConnection": 100, **limits},
             "tenants": [],
             "paused": paused,

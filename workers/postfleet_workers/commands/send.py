@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from postfleet_workers.commands.output import Output, as_json, output_option
@@ -26,8 +28,11 @@ def _variables(given: tuple[str, ...]) -> dict[str, str]:
 @click.option("--to", required=True, help="Recipient, as address or as 'Name <address>'.")
 @click.option("--node", required=True, help="Sending node.")
 @click.option("--subject", required=True, help="Subject (a template, as the texts are).")
-@click.option("--text", required=True, help="Text part.")
+@click.option("--text", default="", help="Text part; made of the HTML when there is only that.")
 @click.option("--html", help="HTML part.")
+@click.option(
+    "--attach", "files", multiple=True, metavar="FILE", type=click.Path(path_type=Path), help="Attach it; repeatable."
+)
 @click.option("--from", "sender", help="From; default postmaster@ the node's domain.")
 @click.option("--reply-to", help="Reply-To.")
 @click.option(
@@ -53,6 +58,7 @@ def send(
     subject: str,
     text: str,
     html: str | None,
+    files: tuple[Path, ...],
     sender: str | None,
     reply_to: str | None,
     variables: tuple[str, ...],
@@ -62,6 +68,7 @@ def send(
     output: str,
 ) -> None:
     """Enqueue one email; the workers send it. Prints its id, for `postfleet emails show`."""
+    from postfleet_workers.mail.attachments import read
     from postfleet_workers.mail.outbox import NewEmail, send_email
     from postfleet_workers.store.session import transaction
 
@@ -78,6 +85,7 @@ def send(
         queue=queue,
         unique_key=unique_key,
         on_unknown=on_unknown,
+        attachments=[read(file) for file in files],
     )
     with transaction(root.engine) as connection:
         email_id = send_email(connection, email)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from mimetypes import MimeTypes
+from pathlib import Path
 from urllib.parse import unquote
 
 from sqlalchemy import Connection, text
@@ -63,6 +64,20 @@ class Attachment:
     content_type: str
     content_id: str
     encoded: str = field(repr=False)
+
+
+def read(path: Path) -> File:
+    """A file of this machine, under its own name.
+
+    Raises:
+        InputError: it cannot be read, or no mail could carry it.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{path} has {path.stat().st_size:,} bytes; a mail carries at most {MAX_BYTES:,}")
+        return File(path.name, path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def check(files: Sequence[File]) -> None:

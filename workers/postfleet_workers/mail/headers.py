@@ -28,10 +28,11 @@ _LONGEST_NAME = 60  # a longer name is encoded, and folded between its words
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A mailbox: `mailbox` as on the wire (domain in ASCII), `header` as written in From, Reply-To or To."""
+    """A mailbox: `mailbox` as on the wire (domain in ASCII), `header` as in From, Reply-To or To, `name` as given."""
 
     mailbox: str
     header: str
+    name: str = ""
 
     @property
     def domain(self) -> str:
@@ -62,7 +63,7 @@ def address(text: str, name: str = "", *, header: str = "address") -> Address:
         return Address(mailbox, mailbox)
     phrase = _phrase(name)
     fold = "\r\n " if len(phrase) + len(mailbox) > FOLD_AT - 14 else " "
-    return Address(mailbox, f"{phrase}{fold}<{mailbox}>")
+    return Address(mailbox, f"{phrase}{fold}<{mailbox}>", name)
 
 
 def refuse_control(header: str, value: str) -> None:

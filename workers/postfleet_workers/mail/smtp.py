@@ -93,7 +93,9 @@ class SmtpSession:
         """
         phase = Phase.MAIL
         try:
-            if refused := self._envelope(sender, recipient):
+            # Bodies are ASCII; what is not is an address, of the envelope or of a header.
+            international = not (sender.isascii() and recipient.isascii() and message.isascii())
+            if refused := self._envelope(sender, recipient, international):
                 return refused
             phase = Phase.BODY
             self._wire.wait_at_most(self._waits[phase])
@@ -148,10 +150,10 @@ class SmtpSession:
         self.usable = False
         self._wire.close()
 
-    def _envelope(self, sender: str, recipient: str) -> Answer | None:
-        """MAIL, RCPT, DATA; the answer that refused one of them."""
+    def _envelope(self, sender: str, recipient: str, international: bool) -> Answer | None:
+        """MAIL, RCPT, DATA; the answer that refused one of them. `international`: an address is not ASCII (RFC 6531)."""
         options = ""
-        if not (sender.isascii() and recipient.isascii()):
+        if international:
             if not self._utf8:
                 return Answer(Phase.MAIL, Reply(553, "5.6.7", "the server takes no international addresses"))
             options = " SMTPUTF8"

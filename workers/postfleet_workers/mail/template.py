@@ -143,7 +143,7 @@ def check(
 
     Args:
         subject: the subject's template.
-        text: the text part's.
+        text: the text part's; '' makes it of the HTML.
         html: the HTML part's, if there is one.
         known: the attributes that contacts have; None when they are not known yet.
         unsubscribe_url: the template of the unsubscribe link, if there is one.
@@ -151,6 +151,8 @@ def check(
     Raises:
         TemplateInvalid: the first problem, in one line: part, line, what.
     """
+    if not text and not html:
+        raise TemplateInvalid("text: is empty, and there is no html; give one of them, or both")
     parts = {"subject": subject, "text": text, "html": html, "unsubscribe_url": unsubscribe_url}
     for part, source in parts.items():
         if source is None:
