@@ -17,14 +17,15 @@ SELECT c.id, c.name, c.sender, c.reply_to, c.subject, c.text, c.html, c.unsubscr
        c.track_clicks, c.one_click, c.attachments, l.name AS list_name
 FROM campaigns c JOIN contact_lists l ON l.id = c.list_id WHERE c.id = ANY(CAST(:keys AS bigint[]))
 """)
-LOAD_NODES = text("""
+NODES = """
 SELECT n.name, n.spec, n.paused,
        coalesce((SELECT jsonb_agg(jsonb_build_object(
                     'site', s.site, 'action', s.action, 'value', s.value, 'rule', s.rule,
                     'seconds', extract(epoch FROM s.until - postfleet_now())))
                  FROM slowdowns s WHERE s.node = n.name AND s.until > postfleet_now()), '[]') AS slowdowns
-FROM sending_nodes n WHERE n.name = ANY(CAST(:keys AS text[]))
-""")
+FROM sending_nodes n
+"""
+LOAD_NODES = text(f"{NODES} WHERE n.name = ANY(CAST(:keys AS text[]))")
 LOAD_TENANTS = text("SELECT name, per_minute, per_day FROM tenants WHERE name = ANY(CAST(:keys AS text[]))")
 
 # What the outcomes make of their emails. A cancelled job whose time was up is an expired mail.
