@@ -122,7 +122,7 @@ def test_scale_writes_the_replicas_of_the_pool(plane: ControlPlane, namespace: s
     ("resource", "columns", "wide"),
     [
         ("jp", "NAME MODE DESIRED AVAILABLE BACKLOG OLDEST BOTTLENECK READY REASON AGE", "PAUSED DECISION"),
-        ("sn", "NAME PHASE POOL PLACEMENT ACCEPTED REMAINING READY AGE", "HOST DOMAIN MESSAGE"),
+        ("sn", "NAME PHASE POOL PLACEMENT WARMUP ACCEPTED REMAINING READY AGE", "HOST DOMAIN MESSAGE"),
     ],
 )
 def test_a_list_shows_what_people_ask(

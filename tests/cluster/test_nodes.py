@@ -158,3 +158,41 @@ def test_a_new_leader_takes_away_what_is_not_wanted_any_more(world: World) -> No
     eventually(lambda: rows(world), lambda found: found == {})
     eventually(lambda: world.get("deployment", "email-acme-1"), lambda found: found is None)
     eventually(lambda: files(world), lambda found: found == {})
+
+
+def test_a_node_that_delivers_directly_signs_and_warms_up(world: World) -> None:
+    world.backlog(0)
+    world.operator()
+    key = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "dkim"}, "stringData": {"private.key": "PEM"}}
+    identity = {
+        "domain": "acme.example",
+        "ipAddresses": ["192.0.2.1", "2001:db8::1"],
+        "returnPathDomain": "bounces.acme.example",
+        "dkim": {"selector": "s1", "privateKeySecretRef": {"name": "dkim"}},
+    }
+    sites = [{"name": "gmail", "perMinute": 60}, {"name": "default", "maxConnections": 5}]
+    warming = node(
+        "acme-1",
+        smtp={"host": "mx"},
+        identity=identity,
+        limits={"sites": sites},
+        warmup={"startDate": "2999-01-01", "days": [20, 28, 39]},
+    )
+    world.apply(key, pool(), warming)
+    eventually(lambda: files(world), lambda found: found == {"acme-1.dkim": "PEM"})
+    eventually(lambda: phase(world), lambda found: found == "Warming")
+    assert world.condition("Warming", "acme-1", "sendingnode") == ("True", "WarmupAhead")
+    assert world.condition("CredentialsReady", "acme-1", "sendingnode") == ("True", "LoginDelivered")
+    with psycopg.connect(world.database_url) as connection:
+        [(spec,)] = connection.execute("SELECT spec FROM sending_nodes").fetchall()
+        connection.execute(
+            "INSERT INTO slowdowns (node, site, action, value, rule, reply, until) VALUES"
+            " ('acme-1', 'gmail', 'per_minute', 10, 'gmail.rate', '421 4.7.28', postfleet_now() + interval '1 hour')"
+        )
+    assert (spec["smtp"]["port"], spec["smtp"]["tls"]) == (25, "Opportunistic")
+    assert spec["identity"]["dkim"]["privateKeySecretRef"] == {"name": "dkim", "key": "private.key"}
+    assert (spec["warmup"]["growthFactor"], spec["warmup"]["targetPerDay"]) == ("1.3", 50_000)
+    status = eventually(lambda: world.status("acme-1", "sendingnode"), lambda found: "slowdowns" in found)
+    assert status["capToday"] == 20
+    assert status["slowdowns"][0]["value"] == 10
+    eventually(lambda: world.reasons("acme-1"), lambda found: "SlowedDown" in found)
