@@ -63,7 +63,9 @@ def create(postfleet: Command, engine: Engine, tmp_path: Path) -> Create:
 def add_nodes(engine: Engine, *names: str, tenants: tuple[str, ...] = ()) -> None:
     with engine.begin() as connection:
         for name in names:
-            spec = {"identity": {"domain": f"{name}.example"}, "tenants": list(tenants)}
+            spec = {
+                "smtp": {"host": "localhost"}, "identity": {"domain": f"{name}.example"}, "tenants": list(tenants)
+            }  # fmt: skip
             connection.execute(
                 text("INSERT INTO sending_nodes (name, spec) VALUES (:name, :spec)"),
                 {"name": name, "spec": json.dumps(spec)},
@@ -298,6 +300,13 @@ def test_status_counts_and_a_campaign_whose_mail_is_all_final_is_completed(
     assert (listed["name"], listed["state"]) == ("spring", "completed")
     assert "100.0%" in postfleet("campaigns", "list").out
     assert "  bounced   2" in postfleet("campaigns", "status", "spring").out
+    assert set(status()["events"].values()) == {0}
+    with engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO email_events (email_id, kind, unique_key) SELECT id, 'open', id FROM emails LIMIT 3")
+        )
+    assert status()["events"]["opens"] == 3
+    assert "  opens     3" in postfleet("campaigns", "status", "spring").out
 
 
 def test_a_campaign_starts_once_and_a_discarded_expansion_can_be_started_again(

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from sqlalchemy import Engine
 
-from command import program
+from command import Command, program
 from fleet import Fleet
 from integration.mail_steps import add_node, mail
 from postfleet_workers.mail import suppressions
@@ -36,6 +36,11 @@ def email_id(engine: Engine, fleet: Fleet) -> int:
 @pytest.fixture
 def web(fleet: Fleet) -> Iterator[Web]:
     return Web(fleet)
+
+
+@pytest.fixture
+def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(database_url, monkeypatch)
 
 
 def events(fleet: Fleet) -> list[Any]:
@@ -246,7 +251,9 @@ def test_what_was_noted_is_written_before_the_end(fleet: Fleet, email_id: int) -
     assert len(events(fleet)) == 50
 
 
-def test_a_campaign_s_mails_count_once_each_and_machines_apart(web: Web, fleet: Fleet, engine: Engine) -> None:
+def test_a_campaign_s_mails_count_once_each_and_machines_apart(
+    web: Web, fleet: Fleet, engine: Engine, postfleet: Command
+) -> None:
     add_node(engine, "n1", 2525)
     mail(engine, 4)
     fleet.execute("INSERT INTO contact_lists (tenant, name) VALUES ('acme', 'all')")
@@ -275,6 +282,7 @@ def test_a_campaign_s_mails_count_once_each_and_machines_apart(web: Web, fleet: 
             "complaints": 1,
         }  # fmt: skip
         assert summary(connection, campaign_id + 1)["opens"] == 0
+    assert "  clicks_machine  1" in postfleet("campaigns", "status", "news").out
 
 
 def test_without_a_key_or_with_a_short_one_it_says_what_to_do(database_url: str) -> None:

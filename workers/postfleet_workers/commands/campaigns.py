@@ -32,12 +32,14 @@ def create(root: Root, file: Path, output: str) -> None:
     from postfleet_workers.campaigns import creation
     from postfleet_workers.campaigns.spec import parse
     from postfleet_workers.campaigns.status import status
+    from postfleet_workers.mail import attachments
     from postfleet_workers.store.session import transaction
 
     try:
         spec = parse(read(file))
+        files = [attachments.read(file.parent / name) for name in spec.attachments]
         with transaction(root.engine) as connection:
-            row = status(connection, creation.create(connection, spec))
+            row = status(connection, creation.create(connection, spec, files))
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
     said = f"created campaign {spec.name} of {spec.tenant} for {row['total']:,} contacts"
@@ -127,15 +129,20 @@ def cancel(root: Root, name: str, tenant: str | None, output: str) -> None:
 @output_option
 @pass_root
 def status_(root: Root, name: str, tenant: str | None, output: str) -> None:
-    """Show a campaign's state, progress and counts by email status."""
+    """Show a campaign's state, progress, counts by email status, and how many mails had which answer.
+
+    `opens_machine` and `clicks_machine` count mails that only scanners and proxies looked into.
+    """
     from postfleet_workers.campaigns import control
     from postfleet_workers.campaigns.status import status
+    from postfleet_workers.mail.events import summary
     from postfleet_workers.store.session import transaction
 
     with transaction(root.engine) as connection:
-        row = status(connection, control.find(connection, name, tenant).id)
+        campaign = control.find(connection, name, tenant)
+        row = {**status(connection, campaign.id), "events": summary(connection, campaign.id)}
     if output == Output.TABLE:
-        counts = {f"  {name}": count for name, count in row.pop("counts").items() if count}
+        counts = {f"  {name}": count for part in ("counts", "events") for name, count in row.pop(part).items() if count}
         row = {**row, "progress": f"{row['progress']:.1%}", **counts}
     show_one(row, output)
 
