@@ -7,30 +7,41 @@ The campaign's row is locked while a chunk is made: pausing and cancelling wait 
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Row, text
 
 from postfleet_workers.enqueue import notify
+from postfleet_workers.mail import capacity
 
 CHUNK = 5_000
 
 LOCK = text("""
 SELECT c.id, c.tenant, c.list_id, c.nodes, c.queue, c.state, c.expanded_to,
+       CAST(timezone('UTC', postfleet_now()) AS date) AS today,
        EXISTS (SELECT FROM holds h WHERE h.kind = 'batch' AND h.key = 'campaign:' || c.id) AS held
 FROM campaigns c WHERE c.id = :id FOR UPDATE OF c
 """)
-# An email and its job are made together, joined by an id taken from the jobs' own sequence. Round robin over the nodes
-# by contact id. Mail of a node that is gone by now waits for it; its Message-ID gets the domain when it is composed.
+# An email and its job are made together, joined by an id taken from the jobs' own sequence. Each contact has a turn by
+# its id, and its domain's site, if that limits mail, a round of its own (see `mail.capacity`). Mail of a node that is
+# gone by now waits for it; its Message-ID gets the domain when it is composed.
 EXPAND = text("""
 WITH member AS (
     SELECT contact_id FROM contact_list_members
     WHERE list_id = :list_id AND contact_id > :after ORDER BY contact_id LIMIT :limit
+), known AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:sites AS jsonb)) AS k(domain text, site text)
+), turns AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:turns AS jsonb)) AS t(site text, turn integer, node text, route text)
 ), chunk AS MATERIALIZED (
-    SELECT c.id AS contact_id, c.email, nextval(pg_get_serial_sequence('jobs', 'id')) AS job_id,
-           (CAST(:nodes AS text[]))[1 + c.id % cardinality(CAST(:nodes AS text[]))] AS node
-    FROM member m JOIN contacts c ON c.id = m.contact_id ORDER BY c.id
+    SELECT c.id AS contact_id, c.email, nextval(pg_get_serial_sequence('jobs', 'id')) AS job_id, t.node, t.route
+    FROM member m JOIN contacts c ON c.id = m.contact_id
+    LEFT JOIN known k ON k.domain = lower(substring(c.email FROM '[^@]*$'))
+    JOIN turns t ON t.site = coalesce(k.site, '') AND t.turn = c.id % :slots
+    ORDER BY c.id
 ), mail AS (
     INSERT INTO emails (job_id, tenant, campaign_id, contact_id, step, class, node, recipient, message_id, due_at)
     SELECT k.job_id, :tenant, :id, k.contact_id, 0, 'campaign', k.node, k.email,
@@ -39,10 +50,11 @@ WITH member AS (
     FROM chunk k LEFT JOIN (SELECT name, spec #>> '{identity,domain}' AS domain FROM sending_nodes) n ON n.name = k.node
     ORDER BY k.contact_id
     ON CONFLICT (campaign_id, contact_id, step) DO NOTHING
-    RETURNING job_id, node
+    RETURNING job_id
 ), work AS (
     INSERT INTO jobs (id, type, queue, tenant, batch, route, run_at)
-    SELECT job_id, 'email.send', :queue, :tenant, :batch, node, postfleet_now() FROM mail ORDER BY job_id
+    SELECT job_id, 'email.send', :queue, :tenant, :batch, route, postfleet_now()
+    FROM mail JOIN chunk USING (job_id) ORDER BY job_id
     RETURNING id
 ), checkpoint AS (
     UPDATE campaigns SET expanded_to = (SELECT max(contact_id) FROM chunk)
@@ -82,13 +94,16 @@ def expand_chunk(connection: Connection, campaign_id: int, limit: int = CHUNK) -
         return Chunk(Step.STOPPED)
     if campaign.held:
         return Chunk(Step.HELD)
+    sites, turns = _ways(connection, campaign)
     chunk = connection.execute(
         EXPAND,
         {
             "id": campaign.id,
             "tenant": campaign.tenant,
             "list_id": campaign.list_id,
-            "nodes": campaign.nodes,
+            "sites": json.dumps(sites),
+            "turns": json.dumps(turns),
+            "slots": capacity.SLOTS,
             "queue": campaign.queue,
             "after": campaign.expanded_to,
             "limit": limit,
@@ -100,3 +115,20 @@ def expand_chunk(connection: Connection, campaign_id: int, limit: int = CHUNK) -
     if chunk.made:
         notify(connection, [campaign.queue])
     return Chunk(Step.FINISHED if chunk.contacts < limit else Step.MADE, chunk.made)
+
+
+def _ways(connection: Connection, campaign: Row[Any]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Sites of domains, and the node and the route of each turn at each of these sites and ('') at any other."""
+    able = [node for node in capacity.nodes(connection, campaign.nodes) if node.open_to(campaign.tenant)]
+    routes = {node.name: node.route for node in able}
+    known = capacity.known_sites(able)
+    sites = [{"domain": domain, "site": site} for domain, site in known.items()]
+    turns = []
+    for site in {"", *known.values()}:
+        # Without a node that is there and open to the tenant, the mail waits for those that were named.
+        names = (
+            capacity.choices(able, site, campaign.today) if able else capacity.rounds(dict.fromkeys(campaign.nodes, 0))
+        )
+        for turn, name in enumerate(names):
+            turns.append({"site": site, "turn": turn, "node": name, "route": routes[name](site) if able else name})
+    return sites, turns
