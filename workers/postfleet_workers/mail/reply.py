@@ -46,7 +46,8 @@ class Reply:
         return 200 <= self.code <= 299
 
     def __str__(self) -> str:
-        return " ".join(part for part in (str(self.code), self.enhanced, self.text) if part)
+        code = f"{self.code} {self.enhanced}" if self.enhanced else str(self.code)
+        return f"{code} {self.text}" if self.text else code
 
 
 @lru_cache(maxsize=1024)  # servers say mostly the same
