@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import astuple
 from datetime import date, timedelta
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -85,3 +86,57 @@ def test_the_actions_of_the_crd_are_the_workers() -> None:
 
     fields = dict(walk(schema("SendingNode"), "SendingNode"))
     assert fields["SendingNode.status.slowdowns[].action"]["enum"] == list(slowdown.Kind)
+
+
+PAGE = (Path(__file__).parents[2] / "docs/nodes.md").read_text(encoding="utf-8")
+
+
+def site_rows() -> list[str]:
+    """The table of sites as docs/nodes.md has it."""
+    rows = []
+    for site in (*sites.TABLE, sites.Site(sites.DEFAULT, (), (), sites.OTHERS)):
+        more = f" and {len(site.domains) - 3} more" if len(site.domains) > 3 else ""
+        cells = (
+            f"`{site.name}`",
+            ", ".join(site.hosts) or "any other",
+            (", ".join(site.domains[:3]) + more) or "any other",
+            f"{site.limits.max_connections}",
+            f"{site.limits.messages_per_connection:,}",
+            f"{site.limits.per_minute:,}",
+        )
+        rows.append(f"| {' | '.join(cells)} |")
+    return rows
+
+
+def action_words(action: slowdown.Action) -> str:
+    hours, minutes = divmod(action.duration_seconds // 60, 60)
+    span = f"{hours} h" if not minutes else f"{hours * 60 + minutes} min"
+    match action.kind:
+        case slowdown.Kind.SUSPEND:
+            return f"no mail for {span}"
+        case slowdown.Kind.PER_MINUTE:
+            return f"{action.value} mail{'' if action.value == 1 else 's'} a minute for {span}"
+        case slowdown.Kind.CONNECTIONS:
+            return f"{action.value} connection for {span}"
+
+
+def brake_rows() -> list[str]:
+    """The table of slow-downs as docs/nodes.md has it."""
+    return [
+        f"| `{brake.rule}` | {brake.threshold} | {', '.join(map(action_words, brake.actions))} |"
+        for brake in slowdown.BRAKES
+    ]
+
+
+def rows_under(heading: str) -> list[str]:
+    section = PAGE.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return [line for line in section.splitlines() if line.startswith("| `")]
+
+
+def test_the_table_of_sites_in_the_docs_is_the_workers_table() -> None:
+    assert rows_under("Sites") == site_rows()
+
+
+def test_the_table_of_slow_downs_in_the_docs_is_the_workers_table() -> None:
+    assert rows_under("Slow-downs") == brake_rows()
+    assert {brake.window_seconds for brake in slowdown.BRAKES} == {3600}
