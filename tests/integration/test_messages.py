@@ -14,12 +14,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from sqlalchemy import Engine, text
 
+from command import Command
 from mail_bench import Bench
+from postfleet_workers.campaigns.expansion import expand_chunk
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import Done, Permanent, Snooze
 from postfleet_workers.mail.attachments import Attachments, File, store
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.dkim import record
+from postfleet_workers.mail.links import Links
 from postfleet_workers.mail.press import Supplies
 from smtp_lab import FaultyLab, Lab, running
 
@@ -37,6 +40,11 @@ def bench(engine: Engine, redis_client: redis.Redis, tmp_path: Path) -> Iterator
 def lab() -> Iterator[Lab]:
     with running(Lab()) as lab:
         yield lab
+
+
+@pytest.fixture
+def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    return Command(database_url, monkeypatch)
 
 
 def put_key(folder: Path) -> None:
@@ -124,3 +132,74 @@ def test_an_international_address_takes_a_server_that_takes_them(bench: Bench, l
         assert old.accepted == []
     assert bench.statuses() == ["sent", "bounced"]
     assert bench.emails()[1]["reply"] == "553 5.6.7 the server takes no international addresses"
+
+
+CAMPAIGN = """
+name: spring
+tenant: acme
+list: customers
+from: News <news@acme.example>
+nodes: [acme-1]
+subject: Hello {{ contact.first_name }}
+html: |
+  <style>p { color: red }</style>
+  <body><p>Hello {{ contact.first_name }}</p><img src="cid:logo.png"><a href="https://shop.example/">Shop</a>
+  <a href="{{ unsubscribe_url }}">No more</a></body>
+oneClick: true
+trackOpens: true
+trackClicks: true
+attachments: [logo.png, terms.pdf]
+"""
+
+
+def test_a_campaigns_mails_carry_and_tell_what_its_file_says(
+    engine: Engine,
+    redis_client: redis.Redis,
+    lab: Lab,
+    database_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    postfleet = Command(database_url, monkeypatch)
+    links = Links("https://m.example", b"k" * 32)
+    with closing(Bench(engine, redis_client, supplies=Supplies(key=links.key, links=links))) as bench:
+        bench.node(lab.port)
+        (tmp_path / "contacts.csv").write_text("email,first_name\na@b.example,Ann\nc@b.example,Cid\n")
+        (tmp_path / "campaign.yaml").write_text(CAMPAIGN)
+        postfleet("contacts", "import", tmp_path / "contacts.csv", "--tenant", "acme", "--list", "customers")
+        answer = postfleet("campaigns", "create", tmp_path / "campaign.yaml")
+        assert (answer.code, "cannot read" in answer.err, "logo.png: No such file" in answer.err) == (2, True, True)
+        for name in ("logo.png", "terms.pdf"):
+            (tmp_path / name).write_bytes(name.encode())
+        campaign_id = postfleet("campaigns", "create", tmp_path / "campaign.yaml", "--output", "json").json["id"]
+        postfleet("campaigns", "start", "spring")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE jobs SET state = 'completed' WHERE type = 'campaign.expand'"))
+            assert expand_chunk(connection, campaign_id, 100).made == 2
+        assert {type(outcome) for outcome in bench.run()} == {Done}
+        ids = [row["id"] for row in bench.emails()]
+    for mail, email_id, name in zip(lab.accepted, ids, ("Ann", "Cid"), strict=True):
+        message = message_from_bytes(mail.data, policy=policy.default)
+        html = message.get_body(("html",)).get_content()  # type: ignore[attr-defined]
+        assert f'<p style="color: red;">Hello {name}</p>' in html
+        assert links.click(email_id, "https://shop.example/") in html
+        assert links.open(email_id) in html
+        assert f"Hello {name}" in message.get_body(("plain",)).get_content()  # type: ignore[attr-defined]
+        assert message["List-Unsubscribe"] == f"<{links.unsubscribe(email_id)}>"
+        assert message["List-ID"] == "<customers.acme.acme.example>"
+        files = [
+            (part.get_filename(), part.get_content_disposition()) for part in message.walk() if part.get_filename()
+        ]
+        assert files == [("logo.png", "inline"), ("terms.pdf", "attachment")]
+
+
+def test_a_file_is_attached_on_the_command_line(bench: Bench, lab: Lab, postfleet: Command, tmp_path: Path) -> None:
+    bench.node(lab.port)
+    send = ["send", "--tenant", "acme", "--to", "a@b.example", "--node", "acme-1", "--subject", "s", "--html", "<p>Hi"]
+    file = tmp_path / "terms.pdf"
+    answer = postfleet(*send, "--attach", file)
+    assert (answer.code, answer.err) == (2, f"postfleet: cannot read {file}: No such file or directory\n")
+    file.write_bytes(b"%PDF")
+    assert postfleet(*send, "--attach", file).code == 0
+    bench.run()
+    assert b'filename="terms.pdf"' in lab.accepted[0].data

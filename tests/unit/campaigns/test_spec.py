@@ -37,6 +37,18 @@ def test_a_small_campaign_gets_its_defaults() -> None:
     assert (campaign.list_name, campaign.sender) == ("customers", "Acme <news@acme.example>")
 
 
+def test_what_its_mails_carry_and_tell_is_read() -> None:
+    campaign = parse(
+        yaml.safe_dump(
+            {**{k: v for k, v in GOOD.items() if k != "text"}, "html": "<p>Hi", "oneClick": True, "trackOpens": True,
+             "trackClicks": True, "perMinute": 60, "attachments": ["terms.pdf"]}
+        )
+    )  # fmt: skip
+
+    assert (campaign.text, campaign.one_click, campaign.track_opens, campaign.track_clicks) == ("", True, True, True)
+    assert (campaign.per_minute, campaign.attachments) == (60, ["terms.pdf"])
+
+
 def test_the_quickstart_reads() -> None:
     campaign = parse(QUICKSTART.read_text(encoding="utf-8"))
 
@@ -63,6 +75,8 @@ def test_the_quickstart_reads() -> None:
         pytest.param({"replyTo": "nobody"}, "replyTo: 'nobody': An email address must", id="reply-to"),
         pytest.param({"subject": "a\nBcc: b@x.org"}, "subject: must be one line", id="header injection in subject"),
         pytest.param({"subject": ""}, "subject: String should have at least 1 character", id="empty subject"),
+        pytest.param({"perMinute": 0}, "perMinute: Input should be greater than or equal to 1", id="limit"),
+        pytest.param({"attachments": ["a", "a"]}, "attachments: 'a' is named twice", id="an attachment twice"),
         pytest.param({"text": 7}, "text: Input should be a valid string", id="type"),
     ],
 )
@@ -74,7 +88,7 @@ def test_a_mistake_is_one_line_with_the_fields_path(changes: dict[str, object], 
 
 
 def test_missing_fields_are_counted() -> None:
-    with pytest.raises(InputError, match=r"^name: is missing \(and 6 more\)$"):
+    with pytest.raises(InputError, match=r"^name: is missing \(and 5 more\)$"):
         parse("{}")
 
 
@@ -111,6 +125,7 @@ def test_a_node_must_be_there_and_serve_the_tenant(nodes: list[str], tenants: di
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
+        ({"text": ""}, r"text: is empty, and there is no html"),
         ({"text": "Hi\n{{ contact.first_nmae }}"}, r"text, line 2: unknown variable 'contact.first_nmae'.*first_name"),
         ({"html": "<p>{{ contact.first_name"}, r"html, line 1: "),
         ({"subject": "{% if %}"}, r"subject, line 1: "),

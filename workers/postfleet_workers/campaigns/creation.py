@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, text
 from postfleet_workers.campaigns.spec import CampaignSpec
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import template
+from postfleet_workers.mail.attachments import File, store
 from postfleet_workers.mail.errors import RenderFailed
 from postfleet_workers.mail.render import Content
 
@@ -25,18 +26,23 @@ WHERE m.list_id = :list_id ORDER BY c.id LIMIT 1
 """)
 NODES = text("SELECT name, spec -> 'tenants' AS tenants FROM sending_nodes ORDER BY name")
 CREATE = text("""
-INSERT INTO campaigns (tenant, name, list_id, sender, reply_to, nodes, queue, subject, text, html, unsubscribe_url)
-VALUES (:tenant, :name, :list_id, :sender, :reply_to, :nodes, :queue, :subject, :text, :html, :unsubscribe_url)
+INSERT INTO campaigns (tenant, name, list_id, sender, reply_to, nodes, queue, subject, text, html, unsubscribe_url,
+                       one_click, track_opens, track_clicks, per_minute, attachments)
+VALUES (:tenant, :name, :list_id, :sender, :reply_to, :nodes, :queue, :subject, :text, :html, :unsubscribe_url,
+        :one_click, :track_opens, :track_clicks, :per_minute, :attachments)
 ON CONFLICT (tenant, name) DO NOTHING RETURNING id
 """)
 
 
-def create(connection: Connection, spec: CampaignSpec) -> int:
+def create(connection: Connection, spec: CampaignSpec, files: Sequence[File] = ()) -> int:
     """Check a campaign against what is there, and store it as a draft; returns its id.
+
+    `files` are what its `attachments` name.
 
     Raises:
         InputError: its list or a node is not there, a node does not serve the tenant, the list is empty, a template
-            has a syntax error or a variable that no contact of the list has, or the name is taken.
+            has a syntax error or a variable that no contact of the list has, no mail can carry its attachments, or the
+            name is taken.
     """
     list_id = _list_id(connection, spec)
     attributes = set(connection.execute(ATTRIBUTES, {"list_id": list_id}).scalars())
@@ -44,9 +50,10 @@ def create(connection: Connection, spec: CampaignSpec) -> int:
     check_nodes(spec, {row.name: row.tenants or [] for row in connection.execute(NODES)})
     check_templates(spec, attributes)
     try_out(spec, connection.execute(SAMPLE, {"list_id": list_id}).one())
+    attachments = store(connection, spec.tenant, files)
     created: int | None = connection.execute(
         CREATE,
-        {**spec.model_dump(exclude={"list_name"}), "list_id": list_id},
+        {**spec.model_dump(exclude={"list_name"}), "list_id": list_id, "attachments": attachments},
     ).scalar_one_or_none()
     if created is None:
         raise InputError(f"name: tenant {spec.tenant} has a campaign {spec.name!r} already; choose another name")

@@ -65,9 +65,16 @@ class CampaignSpec(BaseModel):
     )
     queue: Name = DEFAULT_QUEUE
     subject: Line = Field(description="A Liquid template.")
-    text: Template = Field(description="The text part, a Liquid template.")
+    text: str = Field("", description="The text part, a Liquid template; made of the HTML when there is none.")
     html: Template | None = Field(None, description="The HTML part, a Liquid template.")
     unsubscribe_url: Line | None = Field(None, description="A Liquid template; goes into List-Unsubscribe.")
+    one_click: bool = Field(False, description="List-Unsubscribe leads to `postfleet web`, where that has an address.")
+    track_opens: bool = Field(False, description="A picture in the HTML tells of opens.")
+    track_clicks: bool = Field(False, description="Links of the HTML lead through `postfleet web`.")
+    per_minute: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(None, description="A limit of its own.")
+    attachments: Annotated[list[Line], AfterValidator(_distinct)] = Field(
+        [], description="Files, beside this one; the HTML shows one as `cid:NAME`."
+    )
 
 
 class _UniqueKeys(yaml.SafeLoader):
