@@ -1,6 +1,6 @@
 """The return path of a mail (VERP): an address of our own that names the mail and that nobody else can make. Pure.
 
-`b+<email id>.<tag>@<return-path domain>`: at most 39 octets before the @ (RFC 5321 allows 64), in letters and digits
+`b+<email id>.<tag>@<return-path domain>`: at most 43 octets before the @ (RFC 5321 allows 64), in letters and digits
 that survive a server which folds case. Where complaints go, `fbl+<tag>@<domain>`, is one address for good: it is
 registered with the providers by hand.
 """

@@ -4,7 +4,7 @@ A token names its kind, an email and, for some kinds, a text of its own. Nobody 
 one, and one kind never passes for another. There are two forms of the same signature:
 
 - of links: `1` and base64url of `mac(12) kind(1) email id(8) text`: 29 characters without a text;
-- tags, for addresses: 17 characters that survive a server which folds case. What they sign is written beside them.
+- tags, for addresses: 21 characters that survive a server which folds case. What they sign is written beside them.
 
 The first character is the version, so that links in mails that went out long ago can be told from later ones.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -22,6 +23,7 @@ from postfleet_workers.mail.errors import TokenInvalid
 
 SHORTEST_SECRET = 32
 VERSION = "1"
+_TOKEN = re.compile(rf"{VERSION}[A-Za-z0-9_-]*")
 _MAC_BYTES = 12
 _ID_BYTES = 8
 _TAG_BYTES = 10
@@ -76,7 +78,7 @@ def read(key: bytes, kind: Kind, token: str) -> Token:
     Raises:
         TokenInvalid: it is none of ours, is of another kind, or was changed.
     """
-    if not token.startswith(VERSION) or not token.isascii():
+    if not _TOKEN.fullmatch(token):
         raise TokenInvalid("no token of this version")
     try:
         data = base64.b64decode(token[1:] + "=" * (-len(token[1:]) % 4), altchars=b"-_", validate=True)
@@ -92,8 +94,7 @@ def read(key: bytes, kind: Kind, token: str) -> Token:
 
 def tag(key: bytes, kind: Kind, signed: str) -> str:
     """A signature of `signed` to write beside it, where case may be lost: digits and small letters."""
-    mac = _mac(key, f"tag {kind} {signed}".encode(), _TAG_BYTES)
-    return VERSION + base64.b32encode(mac).decode().lower()
+    return VERSION + _mac(key, f"tag {kind} {signed}".encode(), _TAG_BYTES).hex()
 
 
 def is_tag(key: bytes, kind: Kind, signed: str, given: str) -> bool:
