@@ -42,7 +42,7 @@ def parse_endpoint(text: str) -> Endpoint:
 
 def to_server(manifests: Manifests, server: Endpoint) -> Manifests:
     """Every node delivers to `server`, in the clear and without a login."""
-    return _with_nodes(manifests, [_turned(node, server, login=False) for node in manifests.nodes])
+    return _with_nodes(manifests, [_turned(_signing(node, manifests), server, login=False) for node in manifests.nodes])
 
 
 def to_sink(manifests: Manifests, sink: Endpoint) -> Manifests:
@@ -52,7 +52,10 @@ def to_sink(manifests: Manifests, sink: Endpoint) -> Manifests:
 
 def kept_here(manifests: Manifests, sink: Endpoint) -> Manifests:
     """Nodes on loopback stay as they are, the others deliver to the sink."""
-    nodes = [node if on_loopback(node.spec.smtp.host) else _turned(node, sink, login=False) for node in manifests.nodes]
+    nodes = [
+        node if on_loopback(node.spec.smtp.host) else _turned(_signing(node, manifests), sink, login=False)
+        for node in manifests.nodes
+    ]
     return _with_nodes(manifests, nodes)
 
 
@@ -67,6 +70,15 @@ def login_of(manifests: Manifests) -> Secret | None:
 
 def _with_nodes(manifests: Manifests, nodes: list[SendingNode]) -> Manifests:
     return replace(manifests, nodes=tuple(nodes))
+
+
+def _signing(node: SendingNode, manifests: Manifests) -> SendingNode:
+    """The node, unsigned where the Secret with its DKIM key was not given: its mail would wait for it."""
+    dkim = node.spec.identity.dkim
+    if dkim is None or manifests.secret(node.metadata.namespace, dkim.private_key_secret_ref.name) is not None:
+        return node
+    identity = node.spec.identity.model_copy(update={"dkim": None})
+    return replace(node, spec=node.spec.model_copy(update={"identity": identity}))
 
 
 def _turned(node: SendingNode, server: Endpoint, *, login: bool) -> SendingNode:

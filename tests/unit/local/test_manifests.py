@@ -83,6 +83,25 @@ def test_a_given_server_takes_all_mail_in_the_clear(tmp_path: Path) -> None:
     assert (smtp.host, smtp.port, smtp.tls, smtp.credentials_secret_ref) == ("mail.test", 25, Tls.NONE, None)
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_mail_is_signed_where_the_key_was_given(tmp_path: Path, given: bool) -> None:
+    key = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: key}\nstringData: {private.key: PEM}\n" if given else ""
+    node = NODE.replace("identity: {", "identity: {dkim: {selector: s1, privateKeySecretRef: {name: key}}, ")
+    (tmp_path / "all.yaml").write_text(
+        POOL.replace("NAME", "email") + "---\n" + node.replace("HOST", "mx.example") + key
+    )
+    found = sources.read([tmp_path / "all.yaml"])
+    for turned in (to_server(found, SINK), kept_here(found, SINK)):
+        assert (turned.nodes[0].spec.identity.dkim is not None) is given
+
+
+def test_a_node_that_delivers_directly_is_turned_to_the_sink_too(tmp_path: Path) -> None:
+    text = NODE.replace("HOST", "mx").replace(", port: 587, credentialsSecretRef: {name: login}", "")
+    (tmp_path / "all.yaml").write_text(POOL.replace("NAME", "email") + "---\n" + text)
+    (node,) = kept_here(sources.read([tmp_path / "all.yaml"]), SINK).nodes
+    assert (node.spec.smtp.host, node.spec.smtp.port) == ("127.0.0.1", 4711)
+
+
 def test_the_sink_of_a_demo_gets_the_node_s_login(tmp_path: Path) -> None:
     (node,) = to_sink(manifests(tmp_path), SINK).nodes
     assert node.spec.smtp.port == 4711
