@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import re
 import time
+import urllib.request
 from dataclasses import dataclass
+from email import message_from_bytes
 from pathlib import Path
 
 from cluster_worlds import World
@@ -11,10 +15,13 @@ from operators import eventually, node, pool
 from releases import CRDS, Release, newer, replicas_told
 from shops import Shop
 
+from postfleet_workers.mail.links import Links
 from postfleet_workers.mail.outbox import NewEmail, send_email
+from postfleet_workers.mail.tokens import read_stamp
 from smtp_lab import Lab
 
 MAILS, JOBS = 150, 400
+PUBLIC_URL = "https://news.example.com"
 UPGRADE = ("--reset-then-reuse-values", "--wait", "--timeout=90s")
 LOGIN = {
     "apiVersion": "v1",
@@ -46,12 +53,16 @@ class Journey:
             "database": {"url": "", "existingSecret": {"name": "urls", "key": "database"}},
             "redis": {"url": "", "existingSecret": {"name": "urls", "key": "redis"}},
             "settings": {"POSTFLEET_JOB_MODULES": "probe_jobs"},
+            "publicUrl": PUBLIC_URL,
+            "web": {"enabled": True},
+            "inbound": {"enabled": True, "service": {"type": "ClusterIP"}},
         }
         notes = self.release.install(values, "--wait")
         took = time.monotonic() - began
         assert "helm test postfleet" in notes
         assert [self.release.agent.exits[name][0].code for name in self.migrations()] == [0]
-        assert len(self.release.pods("operator")) == len(self.release.pods("relay")) == 2
+        for component in ("operator", "relay", "web", "inbound"):
+            assert len(self.release.pods(component)) == 2, component
         return took
 
     def migrations(self) -> list[str]:
@@ -75,6 +86,25 @@ class Journey:
         assert set(self.lab.logins) == {"acme"}
         return took
 
+    def key(self) -> bytes:
+        """What the chart has made to sign links with."""
+        secret = self.world.get("secret", "postfleet-secret-key") or {}
+        return base64.b64decode(secret["data"]["POSTFLEET_SECRET_KEY"])
+
+    def unsubscribe(self) -> None:
+        """By the link of a mail that went out: workers sign with the key that web reads."""
+        key = self.key()
+        mail = self.lab.accepted[0]
+        stamp = message_from_bytes(mail.data)["X-Postfleet-Email"]
+        assert read_stamp(key, stamp) == mail.email_id
+        for pod in self.release.pods("web"):
+            [port] = re.findall(r'"port": (\d+), "event": "web"', self.release.agent.log(pod))
+            link = Links(f"http://127.0.0.1:{port}", key).unsubscribe(mail.email_id)
+            with urllib.request.urlopen(link, b"List-Unsubscribe=One-Click", timeout=20) as answer:
+                assert answer.status == 200
+        found = self.shop.fleet.rows("SELECT tenant, address, reason FROM suppressions")
+        assert [tuple(row) for row in found] == [("acme", mail.recipient, "unsubscribe")]
+
     def work(self) -> None:
         """A pool of the user's own beside the release's, with two workers that have enough to do."""
         autoscaling = {"minReplicas": 2, "maxReplicas": 6, "target": {"backlogPerReplica": 10_000}}
@@ -92,7 +122,7 @@ class Journey:
 
     def there_and_back(self, directory: Path) -> None:
         """To the next version and back, under work that must not notice."""
-        older = self.images("operator", "relay")
+        older, key = self.images("operator", "relay"), self.key()
         with replicas_told(self.world) as seen:
             self.release.helm("upgrade", "postfleet", newer(directory), *UPGRADE)
             assert len(self.migrations()) == 2
@@ -101,6 +131,7 @@ class Journey:
             self.release.helm("rollback", "postfleet", "1", "--wait", "--timeout=90s")
             eventually(lambda: self.images("operator", "relay"), lambda found: found == older)
             assert self.maximum() == 20
+            assert self.key() == key
             eventually(self.shop.left, lambda left: left == 0, seconds=60)
         assert seen["own"] == seen["postfleet-operator"] == seen["postfleet-relay"] == [2]
         assert seen["email"] == sorted(seen["email"], reverse=True), "at most the end of the mail before"
@@ -133,6 +164,7 @@ class Journey:
             "jobpool.postfleet.io/own",
             "lease.coordination.k8s.io/postfleet-operator",
             "secret/login",
+            "secret/postfleet-secret-key",
             "secret/urls",
             "sendingnode.postfleet.io/acme-1",
             "serviceaccount/default",

@@ -114,6 +114,7 @@ def test_a_release_from_its_installation_to_its_end(
         record_property("installed_seconds", installed)
         record_property("scaled_seconds", installed + scaled)
         assert "Succeeded" in release.helm("test", "postfleet", "--timeout=60s")
+        journey.unsubscribe()
         journey.work()
         journey.there_and_back(tmp_path)
         assert release.refused() == []
