@@ -171,3 +171,14 @@ def test_what_cannot_be_is_one_line_and_changes_nothing(
     assert (answer.code, answer.err.count("\n")) == (2, 1)
     assert line in answer.err
     assert places(engine) == {job_id: ("old", "old")}
+
+
+def test_a_site_stays_in_the_route_only_where_it_limits_the_new_node(postfleet: Command, engine: Engine) -> None:
+    sites = json.dumps([{"name": "gmail", "perMinute": 5}])
+    change(engine, "UPDATE sending_nodes SET spec = spec || jsonb_build_object('limits', "
+                   "jsonb_build_object('sites', CAST(:sites AS jsonb))) WHERE name = 'new'", sites=sites)  # fmt: skip
+    at_gmail, at_yahoo, elsewhere = mail(engine, 3)
+    for job_id, route in ((at_gmail, "old/gmail"), (at_yahoo, "old/yahoo")):
+        change(engine, "UPDATE jobs SET route = :route WHERE id = :id", route=route, id=job_id)
+    assert postfleet("nodes", "reroute", "old", "new").out == "3 mails moved from old to new\n"
+    assert places(engine) == {at_gmail: ("new/gmail", "new"), at_yahoo: ("new", "new"), elsewhere: ("new", "new")}

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, text
 
 from postfleet_workers.enqueue import notify
 from postfleet_workers.errors import InputError
+from postfleet_workers.mail.sites import limiting_sites
 from postfleet_workers.states import WAITING, State
 from postfleet_workers.store.session import transaction
 
@@ -24,17 +25,21 @@ FIND_TENANT = text("SELECT true FROM tenants WHERE name = :name")
 SURVEY = text("""
 SELECT tenant, count(*) FILTER (WHERE state <> 'executing') AS waiting,
        count(*) FILTER (WHERE state = 'executing') AS sending
-FROM jobs WHERE route = :old AND state = ANY(CAST(:states AS text[])) GROUP BY tenant ORDER BY tenant
+FROM jobs WHERE split_part(route, '/', 1) = :old AND state = ANY(CAST(:states AS text[]))
+GROUP BY tenant ORDER BY tenant
 """)
 # The offer ends with the move: a message that carries the row by the old road claims nothing. Passes over what a worker
-# or the relay has locked, as they would deadlock with it.
+# or the relay has locked, as they would deadlock with it. A site stays in the route where it limits the new node too.
 MOVE = text("""
 WITH picked AS (
-    SELECT id FROM jobs WHERE id > :after AND route = :old AND tenant = ANY(CAST(:tenants AS text[]))
-      AND state = ANY(CAST(:states AS text[]))
+    SELECT id FROM jobs WHERE id > :after AND split_part(route, '/', 1) = :old
+      AND tenant = ANY(CAST(:tenants AS text[])) AND state = ANY(CAST(:states AS text[]))
     ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED
 ), moved AS (
-    UPDATE jobs j SET route = :new, published_until = NULL FROM picked WHERE j.id = picked.id RETURNING j.id, j.queue
+    UPDATE jobs j SET published_until = NULL,
+        route = CASE WHEN split_part(j.route, '/', 2) = ANY(CAST(:sites AS text[]))
+                     THEN :new || '/' || split_part(j.route, '/', 2) ELSE :new END
+    FROM picked WHERE j.id = picked.id RETURNING j.id, j.queue
 ), mail AS (
     UPDATE emails e SET node = :new FROM moved WHERE e.job_id = moved.id
 )
@@ -63,6 +68,7 @@ class Plan:
         new: the node to take it.
         tenant: only this tenant's; None is everybody's.
         tenants: to whom `new` is open; None is everybody.
+        sites: named sites that limit the mail of `new`.
         unsent: by tenant, when the plan was made.
     """
 
@@ -70,6 +76,7 @@ class Plan:
     new: str
     tenant: str | None
     tenants: frozenset[str] | None
+    sites: frozenset[str]
     unsent: Mapping[str, Unsent]
 
     def may(self, tenant: str) -> bool:
@@ -121,7 +128,7 @@ def plan(connection: Connection, old: str, new: str, tenant: str | None = None) 
     unsent = _survey(connection, old)
     if not unsent and connection.execute(FIND_NODE, {"name": old}).one_or_none() is None:
         raise InputError(f"{old!r} is no sending node, and no unsent mail has it")
-    return Plan(old, new, tenant, tenants, _of(unsent, tenant))
+    return Plan(old, new, tenant, tenants, limiting_sites(found.spec), _of(unsent, tenant))
 
 
 def carry_out(engine: Engine, plan: Plan, on_page: Callable[[int], object]) -> Rerouted:
@@ -153,7 +160,8 @@ def _move(connection: Connection, plan: Plan, tenants: Iterable[str], after: int
     """Move a page; how many, and the last one's id, None after the last page."""
     row = connection.execute(
         MOVE,
-        {"old": plan.old, "new": plan.new, "tenants": list(tenants), "states": sorted(WAITING), "after": after,
+        {"old": plan.old, "new": plan.new, "sites": sorted(plan.sites), "tenants": list(tenants),
+         "states": sorted(WAITING), "after": after,
          "most": PAGE},
     ).one()  # fmt: skip
     if row.jobs:
