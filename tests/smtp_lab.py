@@ -303,6 +303,7 @@ class Lab:
         log: list[tuple[str, Any]] | None = None,
         host: str = HOST,
         port: int = 0,
+        most_octets: int | None = None,
     ) -> None:
         self.accepted: list[Accepted] = []
         self.rcpt: dict[str, str] = {}
@@ -353,7 +354,7 @@ class Lab:
             tls_context=None if implicit else tls,
             authenticator=self._authenticate if login else None,
             auth_require_tls=login is None,  # without a login none is offered
-            data_size_limit=None,
+            data_size_limit=most_octets,
             enable_SMTPUTF8=True,
         )
         self._controller.start()

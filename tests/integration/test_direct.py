@@ -13,12 +13,15 @@ import pytest
 import trustme
 
 from dns_lab import SERVFAIL, DnsLab
+from postfleet_workers.actors.email_send import connector
 from postfleet_workers.mail.direct import Direct, families_of, source
 from postfleet_workers.mail.errors import AddressMissing, NowhereToGo, Unreachable
+from postfleet_workers.mail.exchange import Destination
 from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.reply import Phase
 from postfleet_workers.mail.resolver import DnsResolver
 from postfleet_workers.mail.smtp import SmtpSession, Timeouts
+from postfleet_workers.settings import Settings
 from smtp_lab import FaultyLab, running
 from smtp_lab import Phase as At
 from worlds import Clock
@@ -152,6 +155,21 @@ def test_servers_without_any_address_that_could_take_mail_are_no_servers(receive
         receiver.open()
     assert str(caught.value.reply) == "550 5.1.2 no address that could take mail: mx1.b.example, mx2.b.example"
     assert receiver.first.connections == 0
+
+
+def test_the_settings_say_whom_to_ask_and_whether_loopback_takes_mail(receiver: Receiver, opened: Keep) -> None:
+    destination = Destination("", NAMES)
+    for local in (True, False):
+        settings = Settings(
+            database_url="postgresql://db", redis_url="redis://r", dns_servers=receiver.dns.server,
+            mx_local_addresses=local,
+        )  # fmt: skip
+        connect = connector(settings, DnsResolver(settings.dns_servers))
+        if local:
+            assert opened(connect(receiver.node(), destination, None)).host == f"mx1.b.example[{FIRST}]"
+        else:
+            with pytest.raises(NowhereToGo):
+                connect(receiver.node(), destination, None)
 
 
 # From where

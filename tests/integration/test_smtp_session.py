@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from traceback import format_exception
@@ -204,6 +205,36 @@ def test_a_connection_dropped_after_the_reply_does_not_matter(faulty: FaultyLab)
     assert answer.reply.code == 250
 
 
+@pytest.mark.parametrize(
+    ("phase", "seconds"),
+    [
+        (Phase.CONNECT, 30), (Phase.BANNER, 300), (Phase.EHLO, 300), (Phase.STARTTLS, 300), (Phase.AUTH, 300),
+        (Phase.MAIL, 300), (Phase.RCPT, 300), (Phase.DATA, 120), (Phase.BODY, 180), (Phase.DOT, 600),
+    ],
+)  # fmt: skip
+def test_each_step_is_given_the_time_of_rfc_5321_unless_less_is_set(phase: Phase, seconds: float) -> None:
+    assert Timeouts().of(phase) == seconds
+    assert Timeouts(connect=1, reply=2, dot=3).of(phase) == {Phase.CONNECT: 1, Phase.DOT: 3}.get(phase, 2)
+
+
+def test_a_reply_that_never_ends_is_waited_for_no_longer_than_one_that_never_comes() -> None:
+    ending = threading.Event()
+
+    def trickle(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            while not ending.wait(0.05):
+                connection.sendall(b"220-wait\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=trickle, args=(listener,))
+        server.start()
+        with pytest.raises(Unreachable, match="timed out"):
+            connect(listener.getsockname()[1], timeouts=Timeouts(connect=5, reply=0.3, dot=5))
+        ending.set()
+        server.join(10)
+
+
 def test_silence_after_the_dot_is_lost_at_the_dot(faulty: FaultyLab) -> None:
     release = threading.Event()
     faulty.fail(At.DOT, release=release, drop=True)
@@ -272,6 +303,17 @@ def test_an_idle_session_knows_that_the_server_has_gone(faulty: FaultyLab) -> No
     assert not session.alive()
 
 
+def test_a_server_that_limits_size_is_told_it_before_the_mail() -> None:
+    with running(Lab(most_octets=2000)) as lab:
+        session = connect(lab.port)
+        refused = deliver(session, text="x" * 3000)
+        assert refused is not None
+        assert (refused.phase, refused.reply.code) == (Phase.MAIL, 552)
+        accepted = deliver(session, 2)
+        assert accepted is not None
+        assert accepted.reply.code == 250
+
+
 def test_international_addresses_need_smtputf8(lab: Lab) -> None:
     answer = deliver(connect(lab.port), to="jörg@b.example")
     assert answer is not None
@@ -314,6 +356,18 @@ def test_mail_goes_over_trusted_tls(authority: trustme.CA, trust: ssl.SSLContext
         assert lab.logins == ["ann"]
         assert session.alive()
         session.close()
+
+
+def test_a_login_makes_opportunistic_tls_required(authority: trustme.CA, trust: ssl.SSLContext) -> None:
+    with running(Lab(tls=server_tls(authority), login=("ann", "secret"))) as lab:
+        connect(lab.port, "Opportunistic", Login("ann", "secret"), trust=trust).close()
+        assert lab.logins == ["ann"]
+    with running(FaultyLab(tls=server_tls(authority))) as faulty:
+        with pytest.raises(TlsFailed, match="certificate not trusted"):
+            connect(faulty.port, "Opportunistic", Login("ann", "secret"))
+        assert faulty.connections == 1
+    with running(Lab()) as lab, pytest.raises(TlsFailed, match="does not offer STARTTLS"):
+        connect(lab.port, "Opportunistic", Login("ann", "secret"))
 
 
 @pytest.mark.parametrize("tls", ["StartTLS", "Implicit"])

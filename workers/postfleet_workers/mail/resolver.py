@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Protocol
@@ -74,9 +75,12 @@ class DnsResolver:
     """
 
     def __init__(self, servers: str = "") -> None:
-        self._resolver = dns.resolver.Resolver(configure=not servers)
+        self._resolver = dns.resolver.Resolver(configure=False)
         if servers:
             self._resolver.nameservers = [_server(server.strip()) for server in servers.split(",")]
+        else:
+            with suppress(dns.resolver.NoResolverConfiguration):  # then every answer is `Unresolved`
+                self._resolver = dns.resolver.Resolver()
         self._resolver.lifetime = ANSWER_SECONDS
 
     def look_up(self, name: str, kind: str) -> Answer:

@@ -72,6 +72,7 @@ class SmtpSession:
         self._waits = {phase: timeouts.of(phase) for phase in Phase}
         self._pipelining = wire.has_extn("pipelining")
         self._utf8 = wire.has_extn("smtputf8")
+        self._size = wire.has_extn("size")
         self._open_transaction = False
         self.delivered = 0
         self.usable = True
@@ -95,7 +96,7 @@ class SmtpSession:
         try:
             # Bodies are ASCII; what is not is an address, of the envelope or of a header.
             international = not (sender.isascii() and recipient.isascii() and message.isascii())
-            if refused := self._envelope(sender, recipient, international):
+            if refused := self._envelope(sender, recipient, international, len(message)):
                 return refused
             phase = Phase.BODY
             self._wire.wait_at_most(self._waits[phase])
@@ -150,13 +151,13 @@ class SmtpSession:
         self.usable = False
         self._wire.close()
 
-    def _envelope(self, sender: str, recipient: str, international: bool) -> Answer | None:
-        """MAIL, RCPT, DATA; the answer that refused one of them. `international`: an address is not ASCII (RFC 6531)."""
-        options = ""
+    def _envelope(self, sender: str, recipient: str, international: bool, size: int) -> Answer | None:
+        """MAIL, RCPT, DATA; the answer that refused one of them. `international`: it takes RFC 6531."""
+        options = f" SIZE={size}" if self._size else ""  # RFC 1870: too big is said before it was sent
         if international:
             if not self._utf8:
                 return Answer(Phase.MAIL, Reply(553, "5.6.7", "the server takes no international addresses"))
-            options = " SMTPUTF8"
+            options += " SMTPUTF8"
         steps = [(Phase.MAIL, "RSET\r\n")] if self._open_transaction else []
         steps += [
             (Phase.MAIL, f"MAIL FROM:<{sender}>{options}\r\n"),
