@@ -22,6 +22,7 @@ from command import Command
 from postfleet_workers.actors.campaign_expand import campaign_expand
 from postfleet_workers.campaigns.expansion import Step, expand_chunk
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome
+from postfleet_workers.mail.outbox import NewEmail, send_email
 
 QUICKSTART = Path(__file__).parents[2] / "examples/01-quickstart"
 CAMPAIGN = {
@@ -419,3 +420,39 @@ def test_the_quickstart_is_imported_created_and_expanded(postfleet: Command, eng
     assert run_expand(engine, created["id"], chunk=5_000) == Done()
 
     assert rows(engine, "SELECT count(*) FROM emails") == [(10_000,)]
+
+
+def test_mail_goes_to_its_nodes_by_capacity_and_by_the_route_of_its_site(create: Create, engine: Engine) -> None:
+    campaign_id = create(240)
+    with engine.begin() as connection:
+        for name, limits in (("acme-1", {"perHour": 300, "sites": [{"name": "gmail"}]}), ("acme-2", {"perHour": 100})):
+            connection.execute(
+                text(
+                    "UPDATE sending_nodes SET spec = spec || jsonb_build_object('limits', CAST(:limits AS jsonb)) "
+                    "WHERE name = :name"
+                ),
+                {"name": name, "limits": json.dumps(limits)},
+            )
+        connection.execute(
+            text("UPDATE contacts SET email = replace(email, 'example.org', 'GMail.com') WHERE id % 8 < 4")
+        )
+    run_expand(engine, campaign_id)
+    found = rows(
+        engine, "SELECT j.route, e.node, count(*) AS mails FROM jobs j JOIN emails e ON e.job_id = j.id GROUP BY 1, 2"
+    )
+    counts = {(row.route, row.node): row.mails for row in found}
+    assert set(counts) == {("acme-1", "acme-1"), ("acme-1/gmail", "acme-1"), ("acme-2", "acme-2")}
+    assert counts["acme-2", "acme-2"] == 60
+
+
+def test_mail_without_a_node_goes_to_one_that_is_open_to_its_tenant(engine: Engine) -> None:
+    add_nodes(engine, "others", tenants=("other",))
+    add_nodes(engine, "mine", "also-mine")
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO tenants (name) VALUES ('acme')"))
+        for _ in range(2):
+            for number in range(20):
+                send_email(connection, NewEmail("acme", f"u{number}@example.org", "", "Hi", "Hello"))
+    found = Counter((row.recipient, row.node) for row in rows(engine, "SELECT recipient, node FROM emails"))
+    assert set(found.values()) == {2}, "the same recipient has the same node"
+    assert {node for _, node in found} == {"mine", "also-mine"}
