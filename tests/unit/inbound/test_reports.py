@@ -87,7 +87,8 @@ def test_a_complaint_is_told_by_what_we_signed(name: str, email_id: int | None, 
         email_id,
         "<1@example.com>",
     )
-    assert found.recipient == ("5b4f3e2d1c0b@redacted.invalid" if name == "arf-redacted" else "ann@example.org")
+    recipients = {"arf-redacted": "5b4f3e2d1c0b@redacted.invalid", "arf-message-id-only": "Ann@Example.org"}
+    assert found.recipient == recipients.get(name, "ann@example.org")
 
 
 @pytest.mark.parametrize(

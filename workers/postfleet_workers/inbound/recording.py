@@ -21,7 +21,8 @@ log = structlog.get_logger(__name__)
 
 FIND = text("SELECT id, recipient FROM emails WHERE id = :id")
 FIND_BY_MESSAGE_ID = text("""
-SELECT id FROM emails WHERE recipient = :recipient AND message_id IN (:message_id, :without_domain) LIMIT 1
+SELECT id FROM emails
+WHERE recipient IN (:recipient, lower(:recipient)) AND message_id IN (:message_id, :without_domain) LIMIT 1
 """)
 ADD_EVENT = text("""
 INSERT INTO email_events (email_id, kind, detail, unique_key, at)

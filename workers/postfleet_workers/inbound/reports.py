@@ -80,7 +80,7 @@ class Complaint:
         reporter: the program that reports.
         email_id: the mail, where its headers tell; None: see the address that the report came to.
         message_id: the mail's Message-ID, or ''.
-        recipient: who complained, in small letters, or ''.
+        recipient: who complained, as the report has it, or ''.
     """
 
     type: str
@@ -174,7 +174,7 @@ def _complaint(message: Message, feedback: Message | None, key: bytes) -> Report
         email_id = tokens.read_stamp(key, _text(original, "X-Postfleet-Email"))
     if email_id is None:
         email_id = returnpath.read(parseaddr(_text(original, "Return-Path"))[1], key)
-    recipient = parseaddr(_text(feedback, "Original-Rcpt-To") or _text(original, "To"))[1].lower()
+    recipient = parseaddr(_text(feedback, "Original-Rcpt-To") or _text(original, "To"))[1]
     return Complaint(kind, _text(feedback, "User-Agent"), email_id, _text(original, "Message-ID"), recipient)
 
 
