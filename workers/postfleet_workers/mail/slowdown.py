@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-VERSION = 1
+VERSION = 2
 MINUTE, HOUR = 60, 3600
 
 
@@ -71,24 +71,34 @@ def _connections(sessions: int, seconds: int) -> Action:
     return Action(Kind.CONNECTIONS, seconds, sessions)
 
 
+# Some of these replies are for good (listed, banned): without a pause every mail would use up its attempts on them.
 BRAKES: tuple[Brake, ...] = (
     _brake("apple.deferred", 3, _suspend(15 * MINUTE)),
+    _brake("barracuda.reputation", 5, _suspend(HOUR)),
+    _brake("cisco.rejected", 5, _suspend(HOUR)),
+    _brake("comcast.listed", 5, _suspend(2 * HOUR)),
     _brake("comcast.rate", 2, _per_minute(166, 2 * HOUR)),
     _brake("gmail.rate", 2, _per_minute(10, 30 * MINUTE)),
     _brake("gmail.reputation", 5, _suspend(HOUR)),
+    _brake("gmx.listed", 5, _suspend(2 * HOUR)),
     _brake("gmx.policy", 5, _suspend(HOUR)),
+    _brake("listed.spamhaus", 5, _suspend(2 * HOUR)),
+    _brake("mimecast.reputation", 5, _suspend(HOUR)),
     _brake("mimecast.wait", 3, _suspend(30 * MINUTE)),
     _brake("netease.source", 2, _suspend(HOUR)),
     _brake("orange.connections", 2, _connections(1, HOUR)),
     _brake("orange.refused", 2, _suspend(HOUR)),
+    _brake("outlook.banned", 5, _suspend(2 * HOUR)),
     _brake("outlook.blocked", 5, _suspend(2 * HOUR)),
     _brake("outlook.busy", 3, _per_minute(1, 15 * MINUTE)),
     _brake("outlook.connections", 2, _connections(1, HOUR)),
     # 'rate limited due to IP reputation', by whomever: the address is mistrusted, every further mail makes it worse.
     _brake("outlook.rate", 1, _per_minute(1, 90 * MINUTE), _connections(1, 90 * MINUTE)),
+    _brake("proofpoint.blocked", 5, _suspend(HOUR)),
     _brake("qq.rate", 5, _suspend(HOUR)),
     _brake("rate.connections", 3, _connections(1, 30 * MINUTE)),
     _brake("rate.messages", 3, _per_minute(10, 30 * MINUTE)),
+    _brake("t-online.blocked", 5, _suspend(2 * HOUR)),
     _brake("yahoo.complaints", 2, _suspend(2 * HOUR)),
     _brake("yahoo.listed", 5, _suspend(2 * HOUR)),
     _brake("yahoo.never", 2, _suspend(4 * HOUR)),
