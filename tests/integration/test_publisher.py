@@ -347,3 +347,13 @@ def test_a_row_is_committed_before_its_message_is_pushed(
     monkeypatch.setattr(relay.pipe, "push", noticed)
     relay.tick()
     assert seen == [3]
+
+
+def test_a_spent_site_is_held_by_name_and_delays_no_other_mail_of_its_node(engine: Engine, relay: Relay) -> None:
+    sites: Any = [{"name": "gmail", "perHour": 30}]
+    node(engine, sites=sites)
+    add(engine, *jobs(200, route="n1/gmail"))
+    add(engine, *jobs(100, route="n1"))
+    look = relay.tick(threads=16)
+    assert look.published == {("default", "", "n1/gmail"): 1, ("default", "", "n1"): 31}  # bundles of 1, as it is new
+    assert relay.record()["throttled_by"] == {"node n1 at gmail per_hour": 199}

@@ -45,6 +45,20 @@ WITH picked AS (
 )
 SELECT count(*) AS jobs, max(id) AS last, array_agg(DISTINCT queue) AS queues FROM moved
 """)
+# Only what no server was asked to take yet. Last come, first to go: what is at the head leaves soon where it is.
+MOVE_UNTRIED = text("""
+WITH picked AS (
+    SELECT j.id FROM jobs j JOIN emails e ON e.job_id = j.id
+    WHERE j.queue = :queue AND j.state = 'available' AND j.tenant = :tenant AND j.batch = :batch AND j.route = :old
+      AND (j.published_until IS NULL OR j.published_until <= postfleet_now()) AND j.attempt = 0 AND j.snoozes = 0
+      AND e.begun_at IS NULL AND e.deferrals = 0
+    ORDER BY j.priority DESC, j.run_at DESC, j.id DESC LIMIT :most FOR UPDATE OF j SKIP LOCKED
+), moved AS (
+    UPDATE jobs j SET route = :new, published_until = NULL FROM picked WHERE j.id = picked.id RETURNING j.id
+)
+UPDATE emails e SET node = split_part(:new, '/', 1) FROM moved WHERE e.job_id = moved.id
+""")
+SISTERS = text("SELECT 'campaign:' || id AS batch, nodes FROM campaigns WHERE id = ANY(CAST(:ids AS bigint[]))")
 CAMPAIGNS = text("""
 SELECT name FROM campaigns WHERE :old = ANY(nodes) AND state IN ('draft', 'expanding', 'paused')
   AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant) ORDER BY name
@@ -177,3 +191,16 @@ def _survey(connection: Connection, old: str) -> dict[str, Unsent]:
 
 def _of(unsent: Mapping[str, Unsent], tenant: str | None) -> dict[str, Unsent]:
     return {name: one for name, one in unsent.items() if tenant in (None, name)}
+
+
+def sisters(connection: Connection, batches: Iterable[str]) -> dict[str, list[str]]:
+    """The nodes of these campaigns, by batch."""
+    ids = [int(number) for batch in batches if (number := batch.partition(":")[2]).isdecimal()]
+    return {row.batch: row.nodes for row in connection.execute(SISTERS, {"ids": ids})}
+
+
+def move_untried(connection: Connection, queue: str, key: tuple[str, str, str], new: str, most: int) -> int:
+    """Give up to `most` mails of a group (tenant, batch, route) that were never tried the route `new`; how many."""
+    tenant, batch, old = key
+    values = {"queue": queue, "tenant": tenant, "batch": batch, "old": old, "new": new, "most": most}
+    return connection.execute(MOVE_UNTRIED, values).rowcount

@@ -170,6 +170,25 @@ class Rules:
         site = node.sites.get(site_of(route)) if node else None
         return () if site is None else (*site.limits, *([site.sessions] if site.sessions else []))
 
+    def rates(self, route: str) -> tuple[Limit, ...]:
+        """The rates of the route's node and site."""
+        node = self.nodes.get(node_of(route))
+        return () if node is None else (*node.limits, *node.sites.get(site_of(route), Site()).limits)
+
+    def sites(self, name: str) -> frozenset[str]:
+        """The named sites that limit a node's mail."""
+        return frozenset(self.nodes[name].sites) if name in self.nodes else frozenset()
+
+    def held_by_node(self, key: Key, reason: str) -> bool:
+        """Whether what holds a group back is its node, or its site there, and not its tenant or its campaign."""
+        tenant, _, route = key
+        if not route or not reason:
+            return False
+        own = (*self.rates(route), *self.sessions(route))
+        return reason in {limit.name for limit in own} or reason == self._node_closed(
+            tenant, node_of(route), site_of(route)
+        )
+
     def sessions(self, route: str) -> tuple[Limit, ...]:
         """Those of them that limit sessions: each executing job holds one."""
         node = self.nodes.get(node_of(route)) if route else None

@@ -1,7 +1,7 @@
 """The relay's loop: one process may serve every queue; for each queue one relay is active, others stand by.
 
     promote due rows -> allocate the free slots -> publish (commit) -> push        every tick, woken by NOTIFY
-    look after messages, rescue, expire, report                                    every poll
+    look after messages, rescue, expire, report, even out                          every poll
 
 Everything runs on one PostgreSQL session. The session holds an advisory lock per queue: when the session is lost so are
 the locks, and another relay takes over.
@@ -27,7 +27,7 @@ from postfleet_workers.errors import PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import FIRST_QUEUE, Registry
 from postfleet_workers.journal import ClaimJournal
 from postfleet_workers.metrics.relay import RelayMetrics
-from postfleet_workers.relay import care, gate, gauges, rows
+from postfleet_workers.relay import care, gate, gauges, rows, sisters
 from postfleet_workers.relay.publisher import Publisher
 from postfleet_workers.relay.queue import Pipe
 from postfleet_workers.relay.rescue import expire, rescue
@@ -109,6 +109,7 @@ class Relay:
         self._sweep = Every(SWEEP_SECONDS)
         self._forget = Every(3600)
         self._gauge = Every(gauges.COUNT_SECONDS)
+        self._sisters = Every(sisters.EVERY_SECONDS)
         self.ready = threading.Event()
 
     def live(self) -> bool:
@@ -171,6 +172,8 @@ class Relay:
             plan = {key: most for look in reversed(looks) for key, most in look.permits.plan.items()}
             self._metrics.report(records, gauges.node_rates(self._rules, plan))
             self._maintain(connection)
+            if self._sisters.due():
+                sisters.even_out(connection, self._publisher.limiter, looks, self._rules)
         return bool(more_due) or any(look.hungry for look in looks)
 
     @staticmethod

@@ -54,7 +54,7 @@ class Publisher:
 
     def __init__(self, pipe: Pipe, limiter: Limiter, registry: Registry, settings: Settings) -> None:
         self._pipe = pipe
-        self._limiter = limiter
+        self.limiter = limiter
         self._registry = registry
         self._settings = settings
         self._sizes: dict[str, int] = {}
@@ -227,7 +227,7 @@ class Publisher:
             for limit in rules.sessions(group.key[2]):
                 session_paces[limit.key] = min(pace, session_paces.get(limit.key, pace))
         limits = [limit for group in groups for limit in rules.limits(group.key)]
-        return gate.permits(self._limiter, limits, session_paces, asking)
+        return gate.permits(self.limiter, limits, session_paces, asking)
 
     def _size(self, group: Group, paces: dict[str, float], slots: int) -> int:
         job_type = self._registry.find(group.type)

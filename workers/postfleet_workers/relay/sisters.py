@@ -1,0 +1,101 @@
+"""Give a campaign's mail that its node holds to another of its nodes that has room for it now.
+
+Only mail that was never tried is given away: greylisting lets a mail pass from where it first came. What is moved is no
+more than the other node lets through in the next minute, besides what it has to send already.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import Connection
+
+from postfleet_workers.mail import reroute
+from postfleet_workers.placement import node_of, route, site_of
+from postfleet_workers.relay import gate, record
+from postfleet_workers.relay.allocate import Key
+from postfleet_workers.relay.publisher import Look
+from postfleet_workers.throttling.limiter import Limiter
+from postfleet_workers.throttling.limits import Limit
+
+log = structlog.get_logger(__name__)
+EVERY_SECONDS = 5.0
+CAMPAIGN = "campaign:"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """So many jobs of a queue's group are to go by another node."""
+
+    queue: str
+    key: Key
+    route: str
+    jobs: int
+
+
+def moves(
+    held: Mapping[tuple[str, Key], int],
+    nodes: Mapping[str, Sequence[str]],
+    rules: gate.Rules,
+    room: Callable[[Key], int],
+) -> list[Move]:
+    """What goes where. Pure.
+
+    Args:
+        held: jobs that their node holds, by queue and group.
+        nodes: a campaign's nodes, by batch.
+        rules: what is paused.
+        room: how many more a group's node lets through; asked once for each, and used up here.
+    """
+    found, left = [], {}
+    for (queue, key), jobs in held.items():
+        tenant, batch, old = key
+        for name in nodes.get(batch, ()):
+            other = (tenant, batch, route(name, site_of(old) if site_of(old) in rules.sites(name) else ""))
+            if jobs <= 0 or name == node_of(old) or rules.closed(queue, other):
+                continue
+            if name not in left:
+                left[name] = room(other)
+            take = min(jobs, left[name], reroute.PAGE)
+            if take > 0:
+                found.append(Move(queue, key, other[2], take))
+                left[name] -= take
+                jobs -= take
+    return found
+
+
+def even_out(connection: Connection, limiter: Limiter, looks: Iterable[Look], rules: gate.Rules) -> int:
+    """Move what can be moved; how many jobs."""
+    held: dict[tuple[str, Key], int] = {}
+    due: Counter[str] = Counter()
+    for look in looks:
+        for standing in record.stand(look.queue, look.groups, look.published, rules, look.permits):
+            key = standing.group.key
+            due[node_of(key[2])] += standing.due
+            if key[1].startswith(CAMPAIGN) and rules.held_by_node(key, standing.reason):
+                held[look.queue, key] = standing.due - standing.free
+    if not held:
+        return 0
+
+    def room(key: Key) -> int:
+        return permitted(limiter, rules.rates(key[2])) - due[node_of(key[2])]
+
+    moved = 0
+    with connection.begin():
+        nodes = reroute.sisters(connection, {key[1] for _, key in held})
+        for move in moves(held, nodes, rules, room):
+            moved += reroute.move_untried(connection, move.queue, move.key, move.route, move.jobs)
+    if moved:
+        log.info("mail_given_to_sister_nodes", jobs=moved)
+    return moved
+
+
+def permitted(limiter: Limiter, limits: Sequence[Limit]) -> int:
+    """Mails that all of these limits let through in the next minute."""
+    if not limits:
+        return gate.PLENTY
+    asks = [((limit,), gate.PLENTY) for limit in limits]
+    return min(answer.granted for answer in limiter.peek_many(asks, gate.PLAN_HORIZON_SECONDS))
