@@ -61,8 +61,17 @@ def up(directory: Path, sources: tuple[Path, ...], smtp: str | None) -> None:
 @click.option(
     "--json", "as_json", is_flag=True, help="Write the summary as one line of JSON, everything else to stderr."
 )
+@click.option("--tracking", is_flag=True, help="Run `postfleet web`, and have every mail link to it.")
 @click.option("--no-live", is_flag=True, help="No live view: a line every few seconds.")
-def demo(emails: int, pool: Path | None, smtp: str | None, directory: Path | None, as_json: bool, no_live: bool) -> int:
+def demo(
+    emails: int,
+    pool: Path | None,
+    smtp: str | None,
+    directory: Path | None,
+    as_json: bool,
+    tracking: bool,
+    no_live: bool,
+) -> int:
     """Send a whole campaign through autoscaled workers, count it at the SMTP server, and draw a report.
 
     Fails when a mail is lost or sent twice.
@@ -70,7 +79,7 @@ def demo(emails: int, pool: Path | None, smtp: str | None, directory: Path | Non
     from postfleet_local import demo as command
 
     return command.run(
-        command.Wishes(emails=emails, pool=pool, smtp=smtp, directory=directory, as_json=as_json, live=not no_live)
+        command.Wishes(emails, pool, smtp, directory, as_json=as_json, live=not no_live, tracking=tracking)
     )
 
 

@@ -35,6 +35,7 @@ from postfleet_local.observing import Observations
 from postfleet_local.replica import child_environment
 from postfleet_local.report import page
 from postfleet_local.routing import Endpoint
+from postfleet_local.services import WEB
 from postfleet_local.timeline import Run
 from postfleet_local.urgent import Sender, Urgent
 from postfleet_operator.spec import JobPool, Mode
@@ -63,6 +64,7 @@ class Wishes:
     directory: Path | None = None
     as_json: bool = False
     live: bool = True
+    tracking: bool = False
 
 
 def run(wishes: Wishes) -> int:
@@ -130,6 +132,7 @@ def options_of(wishes: Wishes) -> Options:
         sink_delay_seconds=SINK_DELAY_SECONDS,
         sink_port=None,
         sink_asks_login=True,
+        receivers=(WEB,) if wishes.tracking else (),
         settings=SETTINGS,
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,8 +17,8 @@ import pytest
 import redis
 
 from postfleet_local.home import quickstart
-from postfleet_local.stack import Sink
 from postfleet_local.tally import copies, read
+from smtp_lab import Lab, running
 
 LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
 EMAILS = 60
@@ -62,17 +63,16 @@ def test_every_mail_arrives_once_and_workers_come_and_go(tmp_path: Path, pool: P
 
 
 def test_a_server_of_the_user_s_gets_the_mail_and_the_ledger_judges(tmp_path: Path, pool: Path) -> None:
-    server = Sink(tmp_path / "server")
-    server.start()
-    try:
+    with running(Lab()) as server:
         code, summary, progress = demo(
-            "--pool", str(pool), "--dir", str(tmp_path / "demo"), "--smtp", f"127.0.0.1:{server.port}"
+            "--pool", str(pool), "--dir", str(tmp_path / "demo"), "--smtp", f"127.0.0.1:{server.port}", "--tracking"
         )
-    finally:
-        server.stop()
     assert code == 0, progress
-    assert summary["emails"] == summary["delivered"] == len(copies(read(server.mails)))
+    assert summary["emails"] == summary["delivered"] == len(server.accepted)
     assert (summary["lost"], summary["duplicated"]) == (0, 0)
+    campaign = [mail for mail in server.accepted if b"List-Unsubscribe: <http://127.0.0.1:" in mail.data]
+    assert len(campaign) == EMAILS, "mails link to the fleet's own web"
+    assert all(re.search(rb"/o/[\w=\r\n-]+\.gif", mail.data) for mail in campaign)
 
 
 @pytest.mark.faults
