@@ -26,7 +26,7 @@ def _variables(given: tuple[str, ...]) -> dict[str, str]:
 @click.command()
 @click.option("--tenant", required=True, help="Whose mail it is.")
 @click.option("--to", required=True, help="Recipient, as address or as 'Name <address>'.")
-@click.option("--node", required=True, help="Sending node.")
+@click.option("--node", default="", help="Sending node; by default one that is open to the tenant, by capacity.")
 @click.option("--subject", required=True, help="Subject (a template, as the texts are).")
 @click.option("--text", default="", help="Text part; made of the HTML when there is only that.")
 @click.option("--html", help="HTML part.")
