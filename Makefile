@@ -13,8 +13,8 @@ TAG ?= $(VERSION)
 IMAGE_ARGS = --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 ENGINE ?= $(firstword $(foreach name,docker podman,$(if $(shell command -v $(name)),$(name))))
 
-.PHONY: help setup demo test test-unit test-cluster test-deps test-tools bench-scaling bench-operator lint fmt \
-  docs docs-serve test-images dist sbom audit images kind-up kind-demo kind-down ci clean
+.PHONY: help setup demo test test-unit test-cluster test-deps test-tools bench bench-chaos bench-limits \
+  bench-scaling bench-operator lint fmt docs docs-serve test-images dist sbom audit images kind-up kind-demo kind-down ci clean
 
 help: ## Show this help.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 22
@@ -46,6 +46,16 @@ test-tools: ## Get Prometheus, which the tests of alerts and the dashboard need,
 
 test-deps: test-tools ## Build the API server, etcd and Helm for test-cluster, once; needs Go, or KUBEBUILDER_ASSETS and HELM.
 	@$(PYTHON) tests/cluster/assets.py
+
+bench: setup ## Measure emails a second beside bare loops, Dramatiq, Celery and taskiq; ARGS="--only postfleet,bare".
+	@$(UV) sync --frozen --all-extras --inexact --group bench --quiet
+	@$(BIN)/python benchmarks/throughput.py $(ARGS)
+
+bench-chaos: setup ## Send a campaign while everything breaks, and count what was lost, doubled or left unknown.
+	@$(BIN)/python benchmarks/chaos.py $(ARGS)
+
+bench-limits: setup ## Hold what arrives at a server against the limits that it was sent under.
+	@$(BIN)/python benchmarks/limits.py $(ARGS)
 
 bench-scaling: setup ## Compare the scaling policies on every shipped trace.
 	@$(BIN)/python benchmarks/scaling.py $(ARGS)

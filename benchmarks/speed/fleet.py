@@ -89,7 +89,7 @@ def postfleet(
         connection, log = fleet.connection, fleet.log
         campaign = mails.campaign(connection, "bench", load.emails, held=True)
         roles = {**servers.roles, "relay": [fleet.relay.pid], "workers": [fleet.workers.pid]}
-        inside = {role: backends(connection, f"postfleet {role}") for role in ("relay", "worker")}
+        inside = {role: backends(connection, role) for role in ("relay", "worker")}
         pause = 2 * stages.EVERY_SECONDS if measured else 0.0  # until the last sums are written
         time.sleep(pause)
         before, within, spent, began = cpu_seconds(roles), cpu_seconds(inside), stages.read(log), time.time()

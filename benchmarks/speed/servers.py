@@ -148,8 +148,10 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def backends(connection: psycopg.Connection, name: str) -> list[int]:
-    """PostgreSQL's processes that serve connections of that application name (a prefix)."""
-    found = connection.execute("SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s", (f"{name}%",))
+    """PostgreSQL's processes that serve the connections of a replica."""
+    found = connection.execute(
+        "SELECT pid FROM pg_stat_activity WHERE application_name LIKE %s", (f"postfleet% {name}",)
+    )
     return [row[0] for row in found]
 
 

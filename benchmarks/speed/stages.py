@@ -20,9 +20,9 @@ from typing import Any
 
 STAGES = {
     "claim": ("worker.runner:Runner._claim",),
-    "load": ("mail.delivery:load",),
-    "render": ("mail.parcels:Press.make",),
-    "admission": ("mail.delivery:Delivery._permit", "mail.permits:Permits.take", "mail.permits:Permits.give_back"),
+    "load": ("mail.delivery:Delivery._load",),
+    "render": ("mail.press:Press.make",),
+    "admission": ("mail.delivery:Delivery._permits_of", "mail.permits:Permits.take", "mail.permits:Permits.give_back"),
     "journal": (
         "worker.bundle:Bundle.begin", "worker.bundle:Bundle.dot", "worker.bundle:Bundle.reply",
         "worker.runner:Runner._open", "worker.runner:Runner._close",
