@@ -201,6 +201,20 @@ def test_other_methods_and_large_bodies_are_refused(web: Web, fleet: Fleet, emai
     assert suppressed(fleet) == []
 
 
+def connected(web: Web) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", web.port), timeout=40)
+
+
+def test_who_says_nothing_or_too_little_is_sent_away(web: Web, fleet: Fleet, email_id: int) -> None:
+    path = urlsplit(LINKS.unsubscribe(email_id)).path
+    with connected(web) as silent, connected(web) as half, connected(web) as slow:
+        half.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Y:".encode())
+        slow.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 26\r\n\r\nList-".encode())
+        assert slow.recv(100).startswith(b"HTTP/1.1 408 ")
+        assert (silent.recv(100), half.recv(100)) == (b"", b"")
+    assert suppressed(fleet) == []
+
+
 def test_no_token_comes_into_the_log(fleet: Fleet, email_id: int) -> None:
     web = Web(fleet, POSTFLEET_LOG_LEVEL="DEBUG")
     links = [LINKS.unsubscribe(email_id), LINKS.open(email_id), LINKS.click(email_id, TARGET)]

@@ -46,5 +46,6 @@ AWAY = _page(
 )
 GONE = _page("This link is no longer known", "<p>The mail that it was in is no longer known here.</p>")
 NOT_FOUND = _page("Nothing here", "<p>The link is not complete, or not one of ours.</p>")
+TOO_SLOW = _page("Too slow", "<p>The rest of the request did not come. Please try again.</p>")
 TOO_MUCH = _page("Too much", "<p>That was more than this page takes.</p>")
 WRONG_METHOD = _page("Not like this", "<p>This address takes no such request.</p>")

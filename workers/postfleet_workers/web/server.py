@@ -5,6 +5,7 @@ It needs no PostgreSQL to start, nor to be ready: readers are sent on whatever h
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import threading
@@ -12,6 +13,7 @@ import threading
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.health import Health
@@ -25,6 +27,7 @@ from postfleet_workers.web.unsubscribing import CONNECTIONS, Unsubscribing
 log = structlog.get_logger(__name__)
 
 MOST_CONNECTIONS = 1000  # more are told 503
+CONNECTION_SECONDS = 15.0  # whoever says nothing, or a letter now and then, keeps nobody out for long
 MOST_HEAD_BYTES = 16 * 1024  # a signed address of a link is the longest of it
 IDLE_SECONDS = 10
 # Of the shutdown: answers that were begun, then what readers did.
@@ -48,7 +51,7 @@ def serve(settings: Settings, key: bytes) -> None:
         uvicorn.Config(
             Site(key, recorder, unsubscribing, metrics).application,
             loop="asyncio",
-            http="h11",
+            http=_Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -81,6 +84,18 @@ def serve(settings: Settings, key: bytes) -> None:
     recorder.close(FLUSH_SECONDS)
     health.stop()
     engine.dispose()
+
+
+class _Connection(H11Protocol):
+    """Ends after a while, with the answer that it is at: uvicorn by itself waits for the head of a request for ever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._end = self.loop.call_later(CONNECTION_SECONDS, self.shutdown)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end.cancel()
+        super().connection_lost(exc)
 
 
 def _listen(host: str, port: int) -> socket.socket:

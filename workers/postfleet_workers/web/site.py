@@ -11,6 +11,7 @@ anything that was asked, no redirect leads where a token does not say, and no lo
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Literal
 from urllib.parse import urlsplit
@@ -18,7 +19,7 @@ from urllib.parse import urlsplit
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,6 +38,7 @@ from postfleet_workers.web.unsubscribing import Unsubscribing
 log = structlog.get_logger(__name__)
 
 MOST_BODY_BYTES = 8 * 1024
+BODY_SECONDS = 5.0
 RETRY_SECONDS = 30
 HTML = "text/html; charset=utf-8"
 ENDPOINTS = {"/u/": "unsubscribe", "/c/": "click", "/o/": "open"}
@@ -71,11 +73,7 @@ class Site:
         token = self._token(request, Kind.UNSUBSCRIBE)
         if request.method != "POST":
             return _page(pages.CONFIRM)
-        size = 0
-        async for chunk in request.stream():  # RFC 8058 has it say List-Unsubscribe=One-Click; the method says the same
-            size += len(chunk)
-            if size > MOST_BODY_BYTES:
-                raise HTTPException(413)
+        await _read_away(request)
         try:
             known = await self._unsubscribing.commit(token.email_id)
         except StoreUnavailable as error:
@@ -146,11 +144,24 @@ class _Watched:
         await self._application(scope, receive, told)
 
 
+async def _read_away(request: Request) -> None:
+    """Take the body: RFC 8058 has it say `List-Unsubscribe=One-Click`, and the method has said the same."""
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > MOST_BODY_BYTES:
+                    raise HTTPException(413)
+    except (TimeoutError, ClientDisconnect):
+        raise HTTPException(408) from None
+
+
 def _page(body: bytes, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     return Response(body, status, media_type=HTML, headers=headers)
 
 
 async def _refused(_request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    body = {405: pages.WRONG_METHOD, 413: pages.TOO_MUCH}.get(status, pages.NOT_FOUND)
+    body = {405: pages.WRONG_METHOD, 408: pages.TOO_SLOW, 413: pages.TOO_MUCH}.get(status, pages.NOT_FOUND)
     return _page(body, status, getattr(error, "headers", None))
