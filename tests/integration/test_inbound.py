@@ -13,9 +13,9 @@ import trustme
 
 from command import program
 from fleet import Fleet
-from inbound_client import FEEDBACK, SECRET, Inbound, notice, path_of, sample, sent
+from inbound_client import DOMAIN, FEEDBACK, KEY, SECRET, Inbound, notice, path_of, sample, sent
 from integration.mail_steps import add_node
-from postfleet_workers.mail.returnpath import return_path
+from postfleet_workers.mail.returnpath import return_path, unsubscribe_address
 from scraping import reader
 
 
@@ -49,9 +49,23 @@ def test_a_bounce_is_written_before_it_is_answered_and_once(fleet: Fleet, inboun
     fleet.execute("DELETE FROM suppressions")
     assert inbound.give(path_of(email_id), sample("gmail-unknown-user"))[0] == 250
     assert suppressed(fleet) == []
+    assert path_of(email_id).partition("@")[0] not in inbound.process.log.read_text(), "it is as good as a key"
     page = reader(inbound.process)
     assert page("inbound_reports_total", kind="bounce") == 1
     assert page("inbound_reports_total", kind="repeated") == 2
+
+
+def test_a_mail_to_the_address_in_list_unsubscribe_takes_its_recipient_off(fleet: Fleet, inbound: Inbound) -> None:
+    email_id = sent(fleet)
+    address = unsubscribe_address(email_id, DOMAIN, KEY)
+    for _ in range(2):
+        assert inbound.give(address.upper(), b"Subject: whatever\r\n\r\n")[0] == 250
+        assert events(fleet) == [(email_id, "unsubscribe", None)]
+        assert suppressed(fleet) == [("acme", "ann@example.org", "unsubscribe", email_id)]
+    assert inbound.give(address.replace("u+", "u+1"), b"Subject: x\r\n\r\n")[0] == 550
+    page = reader(inbound.process)
+    assert page("inbound_reports_total", kind="unsubscribe") == 1
+    assert page("inbound_reports_total", kind="repeated") == 1
 
 
 def test_each_report_does_what_it_says_and_no_more(fleet: Fleet, inbound: Inbound) -> None:

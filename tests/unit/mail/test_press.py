@@ -24,6 +24,7 @@ from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.parcels import Parcel, Row
 from postfleet_workers.mail.press import Mail, Press, Supplies
 from postfleet_workers.mail.returnpath import read as read_return_path
+from postfleet_workers.mail.returnpath import read_unsubscribe
 from postfleet_workers.mail.tokens import Kind, read, read_stamp
 
 KEY = b"k" * 32
@@ -72,6 +73,14 @@ def test_a_campaigns_own_link_is_announced_unless_it_wants_ours() -> None:
     assert message["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
     assert body(message, "plain") == f"Hi Ann: {link}\n"
     assert f'href="{link}"' in body(message, "html")
+
+
+def test_who_follows_no_link_can_unsubscribe_by_mail_where_mail_comes_back_to_us() -> None:
+    _, message = made(parcel(one_click=True), returnPathDomain="bounces.acme.example")
+    link, by_mail = re.findall(r"<([^>]+)>", message["List-Unsubscribe"])
+    assert link == LINKS.unsubscribe(7)
+    assert read_unsubscribe(by_mail.removeprefix("mailto:").upper(), KEY) == 7
+    assert read_return_path(by_mail.removeprefix("mailto:"), KEY) is None
 
 
 def test_without_an_address_of_ours_nothing_leads_to_us() -> None:

@@ -110,7 +110,7 @@ class Listener:
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         """Take the addresses that we signed, one for each mail: a report is about one."""
-        if returnpath.read(address, self._key) is None and not returnpath.is_feedback(address, self._key):
+        if _email_of(address, self._key) is None and not returnpath.is_feedback(address, self._key):
             self._metrics.refused("address")
             return "550 5.1.1 No such address here"
         if envelope.rcpt_tos:
@@ -137,7 +137,8 @@ class Listener:
             log.exception("inbound_put_off")
             return LATER
         self._metrics.took(kind)
-        log.info("inbound", kind=kind, address=envelope.rcpt_tos[0])
+        # The address itself would let whoever reads the log make up bounces.
+        log.info("inbound", kind=kind, email_id=_email_of(envelope.rcpt_tos[0], self._key))
         return "250 2.0.0 OK"
 
     async def handle_exception(self, error: Exception) -> str:
@@ -157,6 +158,11 @@ class Listener:
             auth_exclude_mechanism=("LOGIN", "PLAIN"),
             command_call_limit=MOST_COMMANDS,
         )
+
+
+def _email_of(address: str, key: bytes) -> int | None:
+    bounced = returnpath.read(address, key)
+    return returnpath.read_unsubscribe(address, key) if bounced is None else bounced
 
 
 class _Smtp(SMTP):

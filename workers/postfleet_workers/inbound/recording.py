@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy import Connection, Engine, text
 
 from postfleet_workers.inbound.reports import Action, Complaint, DeliveryReport, Ignored, read
-from postfleet_workers.mail import returnpath, suppressions
+from postfleet_workers.mail import events, returnpath, suppressions
 from postfleet_workers.mail.reply import MAX_TEXT, Phase, Reply
 from postfleet_workers.mail.suppressions import ERASED_DOMAIN, Reason
 from postfleet_workers.store.session import transaction
@@ -32,6 +32,8 @@ ON CONFLICT (unique_key) DO NOTHING
 # A mail whose fate nobody knew did arrive somewhere, it turns out.
 BOUNCE = text("UPDATE emails SET status = 'bounced', reply = :detail WHERE id = :id AND status IN ('sent', 'unknown')")
 
+_UNSUBSCRIBED = {True: "unsubscribe", False: "repeated", None: "unidentified"}
+
 
 def take(engine: Engine, key: bytes, recipient: str, content: bytes) -> str:
     """Do what a mail asks for that came to `recipient`, one of our addresses; committed when it returns.
@@ -41,6 +43,10 @@ def take(engine: Engine, key: bytes, recipient: str, content: bytes) -> str:
     Raises:
         StoreUnavailable: PostgreSQL went away; nothing is sure to be written.
     """
+    leaving = returnpath.read_unsubscribe(recipient, key)
+    if leaving is not None:
+        with transaction(engine) as connection:
+            return _UNSUBSCRIBED[events.unsubscribe(connection, leaving, key)]
     email_id = returnpath.read(recipient, key)
     try:
         report = read(content, key, complaints=email_id is None)

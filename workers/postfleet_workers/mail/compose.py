@@ -116,6 +116,7 @@ class Skeleton:
         text: str,
         html: str | None,
         unsubscribe_url: str = "",
+        unsubscribe_mail: str = "",
         date: datetime,
         files: Sequence[Enclosure] = (),
     ) -> bytes:
@@ -129,6 +130,7 @@ class Skeleton:
             text: rendered text part; without a word in it there is only the HTML part.
             html: rendered HTML part, or None for a text-only mail.
             unsubscribe_url: with https also announces one-click unsubscribing (RFC 8058).
+            unsubscribe_mail: an address that a mail to does the same.
             date: when this attempt is made; aware.
             files: attachments, and images that the HTML shows.
 
@@ -138,7 +140,7 @@ class Skeleton:
         refuse_control("Subject", subject)
         own_id = self.message_id(message_id)
         refuse_control("Message-ID", own_id)
-        unsubscribe = _unsubscribe(unsubscribe_url) if unsubscribe_url else ""
+        unsubscribe = _unsubscribe(unsubscribe_url, unsubscribe_mail) if unsubscribe_url else ""
         seed = blake2b(own_id.encode("utf-8", "replace"), digest_size=15).hexdigest()
         when = _date(int(date.timestamp()))
         return (
@@ -197,12 +199,13 @@ def base64_lines(raw: bytes) -> str:
     return "\r\n".join([*(packed[i : i + FOLD_AT] for i in range(0, len(packed), FOLD_AT)), ""])
 
 
-def _unsubscribe(url: str) -> str:
+def _unsubscribe(url: str, mail: str) -> str:
     refuse_control("List-Unsubscribe", url)
     if not url.isascii() or " " in url or "<" in url or ">" in url or len(url) > LONGEST_URL:
         raise ComposeRefused(f"List-Unsubscribe: {url[:100]!r} is not a URL")
     one_click = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if url.lower().startswith("https://") else ""
-    return f"List-Unsubscribe: <{url}>\r\n{one_click}"
+    by_mail = f",\r\n <mailto:{mail}>" if mail else ""
+    return f"List-Unsubscribe: <{url}>{by_mail}\r\n{one_click}"
 
 
 @lru_cache(maxsize=256)

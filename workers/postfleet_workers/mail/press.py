@@ -23,7 +23,7 @@ from postfleet_workers.mail.links import Links
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.parcels import Parcel
 from postfleet_workers.mail.render import NO_TRACKING, Content, Tracking
-from postfleet_workers.mail.returnpath import return_path
+from postfleet_workers.mail.returnpath import return_path, unsubscribe_address
 from postfleet_workers.mail.tokens import stamp
 from postfleet_workers.mail.tracking import tracked
 
@@ -79,9 +79,13 @@ class Press:
             DkimMissing: it must be signed, and cannot be now.
         """
         row, key, links = parcel.row, self._supplies.key, self._supplies.links
+        domain = node.return_path_domain
+        if domain and not key:
+            _say_that_no_bounce_comes_back(node.name)
         signer = self._signer(node)
         prepared = self._of(parcel, node)
         skeleton = prepared.skeleton
+        leads_to_us = links if prepared.one_click else None
         own = row.content or {}
         message_id = skeleton.message_id(row.message_id)
         attributes = row.attributes if own.get("vars") is None else own["vars"]
@@ -89,7 +93,7 @@ class Press:
             email=row.recipient,
             attributes=attributes or {},
             message_id=message_id,
-            unsubscribe_url=links.unsubscribe(row.id) if links and prepared.one_click else "",
+            unsubscribe_url=leads_to_us.unsubscribe(row.id) if leads_to_us else "",
         )
         html = rendered.html
         if html is not None and links is not None:
@@ -103,14 +107,12 @@ class Press:
             text=rendered.text,
             html=html,
             unsubscribe_url=rendered.unsubscribe_url,
+            unsubscribe_mail=unsubscribe_address(row.id, domain, key) if key and domain and leads_to_us else "",
             date=now,
             files=prepared.files,
         )
         if signer is not None:
             message = signer.sign(message, int(now.timestamp()))
-        domain = node.return_path_domain
-        if domain and not key:
-            _say_that_no_bounce_comes_back(node.name)
         sender = return_path(row.id, domain, key) if key and domain else skeleton.sender.mailbox
         return Mail(sender, to.mailbox, message)
 

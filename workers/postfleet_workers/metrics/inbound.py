@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 
 KINDS = (
     "bounce", "delay", "delivered", "complaint", "repeated", "auto_reply", "not_spam", "unidentified", "unreadable",
-    "other",
+    "unsubscribe", "other",
 )  # fmt: skip
 REFUSALS = ("address", "connections", "postgresql")
 
