@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # In this order: what is left of an address or a link must not be taken for a number.
 _MASKS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -20,6 +21,11 @@ _MASKS: tuple[tuple[re.Pattern[str], str], ...] = (
 
 def mask(reply: str) -> str:
     """A reply with addresses, hosts, links, ids and numbers replaced by what they are; codes stay."""
+    return " ".join(word if word.isalpha() else _masked(word) for word in reply.split())
+
+
+@lru_cache(maxsize=4096)
+def _masked(word: str) -> str:
     for pattern, name in _MASKS:
-        reply = pattern.sub(name, reply)
-    return " ".join(reply.split())
+        word = pattern.sub(name, word)
+    return word

@@ -19,23 +19,27 @@ CASE WHEN e.status IN ('bounced', 'failed', 'deferred')
      WHEN e.status IN ('suppressed', 'unknown') THEN split_part(e.reply, ':', 1)
      WHEN v.complained THEN 'complained' ELSE '' END
 """
-_FROM = """
-FROM emails e
-LEFT JOIN LATERAL (SELECT * FROM email_attempts a WHERE a.email_id = e.id ORDER BY a.id DESC LIMIT 1) a ON true
+_COMPLAINED = """
 LEFT JOIN LATERAL (SELECT true AS complained FROM email_events v WHERE v.email_id = e.id AND v.kind = 'complaint'
                    LIMIT 1) v ON true
-WHERE e.campaign_id = :campaign_id
 """
+_ATTEMPT = "SELECT * FROM email_attempts a WHERE a.email_id = e.id"
+_LAST = "ORDER BY a.id DESC LIMIT 1"
+# Only of what was refused is the attempt looked at: most mail was sent.
 SUMMARY = text(f"""
 SELECT status, reason, count(*) AS emails, min(reply) AS example
-FROM (SELECT e.status, {_REASON} AS reason, e.reply {_FROM}) mails
+FROM (SELECT e.status, {_REASON} AS reason, e.reply
+      FROM emails e
+      LEFT JOIN LATERAL ({_ATTEMPT} AND e.status IN ('bounced', 'failed', 'deferred') {_LAST}) a ON true {_COMPLAINED}
+      WHERE e.campaign_id = :campaign_id) mails
 GROUP BY status, reason ORDER BY count(*) DESC, status, reason
 """)  # noqa: S608 - constants joined
 EACH = text(f"""
 SELECT e.id, e.recipient, e.status, {_REASON} AS reason, a.site, a.host, a.code, a.enhanced, e.node, e.deferrals,
        e.due_at, e.begun_at, e.finished_at, e.reply
-{_FROM} AND e.id > :after ORDER BY e.id LIMIT :limit
-""")
+FROM emails e LEFT JOIN LATERAL ({_ATTEMPT} {_LAST}) a ON true {_COMPLAINED}
+WHERE e.campaign_id = :campaign_id AND e.id > :after ORDER BY e.id LIMIT :limit
+""")  # noqa: S608 - constants joined
 COLUMNS = (
     "id", "recipient", "status", "reason", "site", "host", "code", "enhanced", "node", "deferrals", "due_at",
     "begun_at", "finished_at", "reply",
