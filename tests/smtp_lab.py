@@ -156,8 +156,8 @@ class FaultyLab:
             try:
                 conversation.run()
             finally:
-                conversation.close()
                 self.ended(conversation)
+                conversation.close()
         self._open.discard(connection)
 
     def ended(self, conversation: Conversation) -> None:

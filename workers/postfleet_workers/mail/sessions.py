@@ -95,6 +95,7 @@ class Sessions:
         self._changed = threading.Condition()
         self._idle: dict[Lane, list[Held]] = {}
         self._busy: dict[str, Held] = {}
+        self._left: list[str] = []  # ids of sessions that said QUIT a moment ago
         self._closing = threading.Event()
         self._closed = threading.Event()
         self._keeper: threading.Thread | None = None
@@ -138,12 +139,17 @@ class Sessions:
         with self._changed:
             idle = [held for waiting in self._idle.values() for held in waiting]
             self._idle.clear()
+            left, self._left = self._left, []
         self._leasing.close()
+        self._leasing.release(left)
         self._end(idle)
         self._note_end()
 
     def keep(self) -> None:
-        """Renew every lease, then close what is idle for too long or no longer ours; the background thread's step."""
+        """Renew every lease, then close what is idle for too long or no longer ours; the background thread's step.
+
+        A session's place is free at the next step: the server needs a moment to see that we left.
+        """
         lost, registering = self._leasing.renew()
         now = self._monotonic()
         with self._changed:
@@ -153,7 +159,11 @@ class Sessions:
             ended = [held for held in idle if held.id in lost or (self._stale(held, now) and not registering)]
             for held in ended:
                 self._take_idle(held)
-        self._end(ended)
+            left, self._left = self._left, [held.id for held in ended]
+        for held in ended:
+            held.session.leave()
+        self._leasing.release(left)
+        self._notify()
 
     def _stale(self, held: Held, now: float) -> bool:
         most = min(self._idle_seconds, DIRECT_IDLE_SECONDS) if held.node.direct else self._idle_seconds
@@ -225,7 +235,7 @@ class Sessions:
                     self._put_idle(held, first=True)
         if not moved:
             return None
-        held.session.leave()
+        held.session.close()
         return held.id
 
     def _replace(self, held: Held) -> None:

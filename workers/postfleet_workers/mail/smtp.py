@@ -131,11 +131,12 @@ class SmtpSession:
         return self.usable
 
     def close(self) -> None:
-        """Say QUIT, if anyone listens, and close."""
+        """Say QUIT, if anyone listens, and close once the server has: until then it counts the connection as open."""
         with suppress(OSError):
             if self.usable:
                 self._wire.wait_at_most(QUIT_SECONDS)
                 self._wire.docmd("QUIT")
+                self._wire.getreply()  # there is none: the server closes, or stays silent
         self.abort()
 
     def leave(self) -> None:
