@@ -26,7 +26,7 @@ SECTIONS: dict[str, type] = {
     "Outcomes": JobMetrics, "Workers": WorkerMetrics, "Relay": RelayMetrics, "Web": WebMetrics,
     "Inbound": InboundMetrics, "Operator": Metrics,
 }  # fmt: skip
-# What the design promises, as far as it exists: emails by receiving site and schedules do not.
+# What the design promises, as far as it exists: schedules do not.
 PROMISED = """
 jobs_completed_total{queue,type} jobs_failed_total{queue,type,outcome} jobs_snoozed_total{reason} jobs_ready{queue}
 jobs_inflight{queue} jobs_overdue{queue} queue_oldest_ready_seconds{queue} job_wait_seconds{queue} job_run_seconds{type}

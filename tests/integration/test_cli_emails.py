@@ -289,6 +289,9 @@ def test_a_person_says_what_became_of_an_unknown_mail_once(postfleet: Command, b
         1, f"postfleet: 1 of 2 emails not resolved: email {first} is sent, not unknown\n"
     )  # fmt: skip
     assert bench.statuses() == ["sent", "bounced"]
+    campaign(bench, first, second)
+    told = postfleet("emails", "who", "--campaign", "news", "--output", "json").json
+    assert [(row["status"], row["reason"]) for row in told] == [("bounced", "a person said so"), ("sent", "")]
     (word,) = [row for row in bench.attempts() if row["email_id"] == first and row["phase"] == "resolved"]
     assert (word["outcome"], word["reply"]) == ("resolved", "resolved: sent, found in their log")
     assert not lab.accepted

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 import redis
 from sqlalchemy import Engine, text
 
+from fleet import Fleet
+from integration.mail_steps import QUEUES, add_node, copies, final
 from mail_bench import Bench
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import Done
+from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.outcome import MailRecord, Status
 from smtp_lab import FaultyLab, Phase, running
 
@@ -113,3 +117,21 @@ def test_one_of_a_bundle_is_sent_again_alone(bench: Bench, lab: FaultyLab) -> No
 def test_a_policy_that_does_not_exist_is_refused(bench: Bench) -> None:
     with pytest.raises(InputError, match="on_unknown: 'drop' is not one of hold, resend"):
         bench.enqueue("ann@b.example", on_unknown="drop")
+
+
+@pytest.mark.faults
+def test_a_killed_worker_s_mail_is_sent_again_by_the_fleet(fleet: Fleet, engine: Engine, lab: FaultyLab) -> None:
+    """The receiver has the first copy, which nobody could know; the second has its Message-ID."""
+    add_node(engine, "n1", lab.port)
+    release = threading.Event()
+    fault = lab.fail(Phase.DOT, release=release)
+    fleet.relay()
+    victim = fleet.worker(QUEUES, threads=2)
+    with engine.begin() as connection:
+        send_email(connection, NewEmail("acme", "ann@b.example", "n1", "Code", "314159", on_unknown="resend"))
+    assert fault.reached.wait(20)
+    victim.kill()
+    release.set()
+    fleet.worker(QUEUES, threads=2)
+    assert final(fleet) == {"sent": 1}
+    assert list(copies(lab).values()) == [2]

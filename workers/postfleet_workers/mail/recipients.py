@@ -15,6 +15,7 @@ PAGE = 5_000
 _REASON = """
 CASE WHEN e.status IN ('bounced', 'failed', 'deferred')
      THEN CASE WHEN a.outcome = 'sent' THEN 'reported after it was accepted'
+               WHEN a.outcome = 'resolved' THEN 'a person said so'
                ELSE concat_ws(': ', a.scope, a.rule) END
      WHEN e.status IN ('suppressed', 'unknown') THEN split_part(e.reply, ':', 1)
      WHEN v.complained THEN 'complained' ELSE '' END
