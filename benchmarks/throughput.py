@@ -11,6 +11,8 @@ import argparse
 import json
 import os
 import platform
+import signal
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict
@@ -136,6 +138,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=4, metavar="N", help="threads of each process")
     parser.add_argument("--only", default="", metavar="A,B", help=f"some of: {', '.join(names)}")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as an exception: what was started is ended
     chosen = [name for name in options.only.split(",") if name] or list(RUNS)
     if unknown := sorted(set(chosen) - set(names)):
         parser.error(f"--only: no {', '.join(unknown)}; there are {', '.join(names)}")
