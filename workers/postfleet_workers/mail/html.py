@@ -37,7 +37,7 @@ class Styled:
     late: bool = False
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def styled(source: str) -> Styled:
     """The template with its sheets inlined, as far as that is the same as doing so after rendering."""
     if "<style" not in source.lower():

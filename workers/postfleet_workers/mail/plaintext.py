@@ -31,7 +31,7 @@ _INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u034f\u200b\u200c\u2060\ufeff"))  # 
 _MAKES_HTML = re.compile(r"\|\s*(?:escape|escape_once|newline_to_br|safe)\b|\{%-?\s*tablerow\b")
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def text_template(source: str) -> str | None:
     """The template of the text part for the HTML part's, or None when it must be made of each rendered mail."""
     return None if _MAKES_HTML.search(source) else _text(source, masked(source))

@@ -20,9 +20,11 @@ _WEB = re.compile(r"https?://[^\s]", re.IGNORECASE)
 _BEGINS_LIKE_WEB = re.compile(rf"\s*(?:{MASK}|https?:)", re.IGNORECASE)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def marked(source: str, *, opens: bool, clicks: bool) -> str:
     """The HTML, a template or rendered, with marks where links are to be, and the picture at its end."""
+    if not (opens or clicks):
+        return source
     mask = masked(source)
     found = list(tags(mask))
     inserts: list[tuple[int, str]] = []
