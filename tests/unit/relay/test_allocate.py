@@ -153,3 +153,9 @@ def test_a_limit_that_nobody_asked_about_permits_nothing() -> None:
 @pytest.mark.parametrize(("slots", "taken"), [(1, 50), (2, 100), (3, 120)])
 def test_a_slot_is_a_bundle_not_a_job(slots: int, taken: int) -> None:
     assert allocate(slots, [demand("t", 120, bundle=50)], {}) == {("t", "", ""): taken}
+
+
+def test_a_campaign_of_many_routes_crowds_out_no_other_of_its_tenant() -> None:
+    large = [demand("acme", 100, batch="campaign:1", route=f"n1/{site}") for site in range(9)]
+    takes = allocate(20, [*large, demand("acme", 100, batch="campaign:2", route="n2")], {})
+    assert takes["acme", "campaign:2", "n2"] == 10

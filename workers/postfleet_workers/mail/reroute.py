@@ -175,8 +175,7 @@ def _move(connection: Connection, plan: Plan, tenants: Iterable[str], after: int
     row = connection.execute(
         MOVE,
         {"old": plan.old, "new": plan.new, "sites": sorted(plan.sites), "tenants": list(tenants),
-         "states": sorted(WAITING), "after": after,
-         "most": PAGE},
+         "states": sorted(WAITING), "after": after, "most": PAGE},
     ).one()  # fmt: skip
     if row.jobs:
         notify(connection, row.queues)
