@@ -7,7 +7,7 @@ against, and no name server is asked unless the node limits sites. Mail of a dir
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from postfleet_workers.mail import sites
@@ -18,6 +18,7 @@ from postfleet_workers.mail.resolver import Resolver
 from postfleet_workers.mail.sites import SiteLimits
 
 UNLIMITED = SiteLimits()
+MOST_KNOWN = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +59,23 @@ class Exchanges(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _View:
-    """What destinations need of a node's spec, read from it once."""
+    """What destinations need of a node's spec, read from it once; and the sites of hosts, worked out once."""
 
     node: NodeSpec
     by_site: bool
     named: frozenset[str]
+    known: dict[tuple[str, ...], tuple[str, SiteLimits]] = field(default_factory=dict)
+
+    def at(self, hosts: tuple[str, ...]) -> tuple[str, SiteLimits]:
+        """The site that the hosts make, and what the node may do there."""
+        found = self.known.get(hosts)
+        if found is None:
+            site = sites.of_hosts(hosts, self.named)
+            found = site, sites.limits_of(site, self.node.spec)
+            if len(self.known) >= MOST_KNOWN:
+                self.known.clear()
+            self.known[hosts] = found
+        return found
 
 
 class MxExchanges:
@@ -88,8 +101,8 @@ class MxExchanges:
             return Destination(site, limits=sites.limits_of(site, node.spec))
         match mail_hosts(domain, self._resolver, self._jitter):
             case Hosts(names=hosts):
-                site = sites.of_hosts(hosts, view.named)
-                return Destination(site, hosts if node.direct else (), sites.limits_of(site, node.spec))
+                site, limits = view.at(hosts)
+                return Destination(site, hosts if node.direct else (), limits)
             case reply:
                 return reply if node.direct else OWN_SERVER  # our server finds out for itself
 
