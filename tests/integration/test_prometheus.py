@@ -131,6 +131,7 @@ class Scene:
         self.api_calls()
         self.lab.fail(Phase.RCPT, reply="550 5.1.1 no such user")
         self.lab.fail(Phase.RCPT, reply="450 4.2.0 try again later")
+        self.lab.fail(Phase.RCPT, reply="450 the moon is not right")  # no rule knows that
         self.lab.fail(Phase.DOT, drop=True)
         mail(self.engine, 400, node="acme-1")
         self.add(100)
