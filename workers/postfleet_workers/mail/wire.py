@@ -87,14 +87,12 @@ class Wire(smtplib.SMTP):
     def write(self, octets: bytes) -> None:
         """Send all of it."""
         sock = self._socket()
-        if self._clear:
+        if len(octets) > BLOCK:
+            self._write_blocks(sock, octets)
+        elif self._clear:
             self._push(sock, octets)
-        elif len(octets) <= BLOCK:
-            sock.sendall(octets)
         else:
-            whole = memoryview(octets)
-            for start in range(0, len(whole), BLOCK):
-                sock.sendall(whole[start : start + BLOCK])
+            sock.sendall(octets)
 
     def send(self, s: str | bytes) -> None:  # type: ignore[override]
         """What smtplib sends."""
@@ -127,6 +125,18 @@ class Wire(smtplib.SMTP):
         whole, rest = divmod(max(round(seconds * 1e6), 1), 1_000_000)
         for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
             self._socket().setsockopt(socket.SOL_SOCKET, option, struct.pack("ll", whole, rest))
+
+    def _write_blocks(self, sock: socket.socket, octets: bytes) -> None:
+        """With Python's timeouts, which bound each block, and hand the kernel no more than it likes to keep."""
+        if self._clear:
+            sock.settimeout(self._patience)
+        try:
+            whole = memoryview(octets)
+            for start in range(0, len(whole), BLOCK):
+                sock.sendall(whole[start : start + BLOCK])
+        finally:
+            if self._clear:
+                sock.settimeout(None)
 
     def _push(self, sock: socket.socket, octets: bytes | memoryview) -> None:
         flags = 0 if self._patience else socket.MSG_DONTWAIT
