@@ -260,6 +260,41 @@ def test_what_is_given_back_is_as_if_never_taken(reserved, count, seconds, gaps,
             assert limiter.acquire(limits, n) == other.acquire(limits, n)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    count=st.integers(1, 12) | st.integers(60, 200),
+    unused=st.sampled_from([0.1, 0.5, 0.9]),
+    held_until=st.floats(0, 2),
+    longest=st.sampled_from([0.1, 1.0, 4.0, 20.0, 120.0]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_no_window_ever_holds_more_than_the_limit_however_long_permits_lay_unused(
+    count, unused, held_until, longest, seed
+):
+    """Bundles ask for more than they use, and give the rest back late, all at once; then everybody uses all."""
+    chance = Random(seed)
+    clock, _, limiter = world()
+    limits, window = (limit(count),), 60_000_000
+    used: list[int] = []
+    held: list[tuple[int, int, int]] = []  # when they are given back, how many, when they were taken
+    start, end = clock.us, clock.us + 3 * window
+    while clock.us < end:
+        for back, n, at in sorted(held):
+            if back <= clock.us:
+                limiter.give_back(limits, n, at)
+                held.remove((back, n, at))
+        admission = limiter.acquire(limits, chance.choice([1, 3, count]))
+        idle = admission.granted if clock.us < start + held_until * window and chance.random() < unused else 0
+        if idle:
+            held.append((clock.us + round(chance.random() * longest * 1e6), idle, admission.at))
+        used += [clock.us] * (admission.granted - idle)
+        soonest = [back / 1e6 for back, *_ in held] + [admission.retry_at or clock()]
+        clock.us += chance.choice([1, window // (3 * count)])
+        clock.reach(min(soonest))
+    worst = min((b - a for a, b in zip(used, used[count:], strict=False)), default=window + 1)
+    assert worst > window
+
+
 def test_what_was_forgotten_cannot_be_given_back():
     _, epoch, limiter = world()
     limits = (limit(100), replace(limit(100, name="warmup"), reserved=True))

@@ -3,10 +3,10 @@
 -- KEYS: postfleet:epoch, postfleet:epoch:since, then a key per limit.
 --     postfleet:limit:<scope>:<name>:<window>         string: theoretical arrival time (TAT), server time in whole
 --                                                     microseconds. Forgotten after a window without use.
---     postfleet:limit:<scope>:<name>:<window>:takes   list, of a reserved limit: '<at> <n> <TAT before>' of each take
---                                                     of the last minutes, so that it can be undone
+--     postfleet:limit:<scope>:<name>:<window>:takes   list: '<at> <n> <TAT before>' of each take of the last seconds
+--                                                     (minutes, of a reserved limit), so that it can be undone
 -- ARGV: n, now ('' is the server's clock), then per limit: burst, interval in us, time to live in ms, and how long its
--- takes are remembered in us, 0 for a limit that is not reserved.
+-- takes are remembered in us.
 -- Returns {granted, index of the limit that bound or 0, when one more may go out in us or '', now in us};
 -- index -1: no live epoch.
 
@@ -43,7 +43,7 @@ for i = 3, #KEYS do
     if ready > retry_at then bound, retry_at = i - 2, ready end
     if granted > 0 then
         redis.call('SET', KEYS[i], whole(limit.tat + granted * limit.interval), 'PX', limit.ttl)
-        if limit.kept > 0 then remember(KEYS[i] .. ':takes', limit.tat, limit.kept) end
+        remember(KEYS[i] .. ':takes', limit.tat, limit.kept)
     end
 end
 

@@ -8,10 +8,10 @@ s to at most e + depth, so there are at most burst + (e - s) / interval of them,
 above window / (count - burst + 1). Because a permit may be used up to a second after it was granted, the window
 reckoned with is that much longer (a 60th of it, at most a second): the limit holds where it is felt, at the receiver.
 
-Some permits are reserved and may be given back minutes later, when a mail was not accepted. Lowering TAT by so much
-would be wrong: time that has passed meanwhile would count twice, and the longer everything is refused, the more could
-go out at once. So what was taken lately is remembered, and TAT is reckoned anew without what was given back (`retake`):
-a window then holds no more than it would had that never been taken.
+Permits may be given back: at once where they were not used, minutes later where they were reserved and the mail was not
+accepted. Lowering TAT by so much would be wrong: time that has passed meanwhile would count twice, and the longer
+permits lie about, the more could go out at once. So what was taken lately is remembered, and TAT is reckoned anew
+without what was given back (`retake`): a window then holds no more than it would had that never been taken.
 
 Redis may forget. `since` is when it may have: a bucket counts as empty then, so forgetting never buys a permit. A
 limit seen for the first time starts with one permit instead of a burst.

@@ -1,6 +1,6 @@
 -- Return n permits of every limit, of the take that was answered at a given time; see gcra.py.
 -- KEYS: postfleet:epoch:since, then a key per limit, as in acquire.lua. ARGV: n, when they were taken in us, now or '',
--- then per limit: burst, interval in us, and how long takes are remembered in us, 0 for a limit that is not reserved.
+-- then per limit: burst, interval in us, and how long takes are remembered in us.
 -- A key that is gone has nothing to give back to: what it lost is not granted twice.
 local n, at, now = tonumber(ARGV[1]), tonumber(ARGV[2]), now_us(ARGV[3])
 local since = changed_us(KEYS[1])
@@ -34,12 +34,9 @@ end
 for i = 2, #KEYS do
     local own = 3 * i - 2
     local burst, interval, kept = tonumber(ARGV[own]), tonumber(ARGV[own + 1]), tonumber(ARGV[own + 2])
-    local tat = redis.call('GET', KEYS[i])
-    if tat and kept > 0 then
-        tat = retake(KEYS[i] .. ':takes', burst, interval, kept)
-    elseif tat then
-        tat = tonumber(tat) - n * interval
+    if redis.call('EXISTS', KEYS[i]) == 1 then
+        local tat = retake(KEYS[i] .. ':takes', burst, interval, kept)
+        if tat then redis.call('SET', KEYS[i], whole(tat), 'KEEPTTL') end
     end
-    if tat then redis.call('SET', KEYS[i], whole(tat), 'KEEPTTL') end
 end
 return 1

@@ -11,7 +11,9 @@ from postfleet_workers.throttling.limits import Limit
 
 # The bound while Redis has been emptied and the relay has not noticed yet: nothing goes out (fail closed).
 NO_EPOCH = "redis was emptied, waiting for the relay"
-# How long a reserved permit may be given back: longer than a server may take to answer the final dot.
+# How long a permit may be given back. An unused one: some seconds, as a bundle holds its permits for about one. A
+# reserved one: longer than a server may take to answer the final dot.
+UNUSED_SECONDS = 5.0
 RESERVED_SECONDS = 900.0
 
 
@@ -52,9 +54,13 @@ class Limiter(Protocol):
     def give_back(self, limits: Sequence[Limit], n: int, at: int) -> None:
         """Return `n` unused permits of the `acquire` with these limits that was answered `at`.
 
-        What is given back of a `reserved` limit is as if never taken, for up to `RESERVED_SECONDS`; later it counts as
-        used. Of any other limit only within a second, see `gcra`.
+        What is given back is as if never taken, see `gcra`; but what is no longer remembered counts as used.
         """
+
+
+def remembered_us(limit: Limit) -> int:
+    """How long what was taken of a limit is remembered, so that it can be given back."""
+    return round((RESERVED_SECONDS if limit.reserved else UNUSED_SECONDS) * SECOND_US)
 
 
 def judge(
@@ -76,4 +82,4 @@ def refuse(limits: Sequence[Limit], n: int, now: int) -> Admission:
     """The answer while there is no live epoch: whatever has a limit waits a second."""
     if not limits or n <= 0:
         return Admission(max(n, 0))
-    return Admission(0, (now + SECOND_US) / SECOND_US, NO_EPOCH, 1.0)
+    return Admission(0, (now + SECOND_US) / SECOND_US, NO_EPOCH, 1.0, now)

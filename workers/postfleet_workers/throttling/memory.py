@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.throttling.gcra import SECOND_US, Take, bucket, reckon, retake
-from postfleet_workers.throttling.limiter import RESERVED_SECONDS, Admission, judge, refuse
+from postfleet_workers.throttling.limiter import Admission, judge, refuse, remembered_us
 from postfleet_workers.throttling.limits import Limit
 from postfleet_workers.throttling.sessions import Place
 
@@ -42,11 +42,7 @@ class MemoryLimiter:
         with self._epoch.lock:
             for limit in limits if n > 0 else ():
                 of = bucket(limit.count, limit.window_seconds)
-                if limit.key not in self._tats:
-                    continue
-                if not limit.reserved:
-                    self._tats[limit.key] -= n * of.interval_us
-                elif found := retake(self._remembered(limit.key), n, at, self._since(), of):
+                if limit.key in self._tats and (found := retake(self._remembered(limit), n, at, self._since(), of)):
                     self._takes[limit.key], self._tats[limit.key] = found
 
     def _take(self, limits: Sequence[Limit], n: int, now: int) -> None:
@@ -54,12 +50,11 @@ class MemoryLimiter:
             of = bucket(limit.count, limit.window_seconds)
             tat = reckon(self._tats.get(limit.key), self._since(), now, of)
             self._tats[limit.key] = tat + n * of.interval_us
-            if limit.reserved:
-                self._takes[limit.key] = [*self._remembered(limit.key), Take(now, n, tat)]
+            self._takes[limit.key] = [*self._remembered(limit), Take(now, n, tat)]
 
-    def _remembered(self, key: str) -> list[Take]:
-        oldest = self._now() - round(RESERVED_SECONDS * SECOND_US)
-        return [take for take in self._takes.get(key, ()) if take.at >= oldest]
+    def _remembered(self, limit: Limit) -> list[Take]:
+        oldest = self._now() - remembered_us(limit)
+        return [take for take in self._takes.get(limit.key, ()) if take.at >= oldest]
 
     @property
     def _takes(self) -> dict[str, list[Take]]:

@@ -13,7 +13,7 @@ from postfleet_workers.epoch import EPOCH_KEY, SINCE_KEY
 from postfleet_workers.lua import script
 from postfleet_workers.pipe import pipe_errors
 from postfleet_workers.throttling.gcra import SECOND_US, bucket, reckoned_window_us
-from postfleet_workers.throttling.limiter import NO_EPOCH, RESERVED_SECONDS, Admission, judge, refuse
+from postfleet_workers.throttling.limiter import NO_EPOCH, Admission, judge, refuse, remembered_us
 from postfleet_workers.throttling.limits import Limit
 from postfleet_workers.throttling.sessions import Place
 
@@ -37,7 +37,7 @@ class RedisLimiter:
         for limit in limits:
             of = bucket(limit.count, limit.window_seconds)
             ttl_ms = (of.depth_us + reckoned_window_us(limit.window_seconds)) // 1000 + 1
-            args += [of.burst, of.interval_us, ttl_ms, _remembered_us(limit)]
+            args += [of.burst, of.interval_us, ttl_ms, remembered_us(limit)]
         with pipe_errors():
             granted, bound, retry_us, now = self._acquire(
                 keys=[EPOCH_KEY, SINCE_KEY, *(x.key for x in limits)], args=args
@@ -69,7 +69,7 @@ class RedisLimiter:
         args: list[int | str] = [n, at, _now(self._clock)]
         for limit in limits:
             of = bucket(limit.count, limit.window_seconds)
-            args += [of.burst, of.interval_us, _remembered_us(limit)]
+            args += [of.burst, of.interval_us, remembered_us(limit)]
         with pipe_errors():
             self._give_back(keys=[SINCE_KEY, *(limit.key for limit in limits)], args=args)
 
@@ -125,10 +125,6 @@ class RedisSessions:
 def sessions_key(place: str) -> str:
     """Where the session leases of a place lie."""
     return f"postfleet:sessions:{place}"
-
-
-def _remembered_us(limit: Limit) -> int:
-    return round(RESERVED_SECONDS * SECOND_US) if limit.reserved else 0
 
 
 def _now(clock: Clock | None) -> int | str:
