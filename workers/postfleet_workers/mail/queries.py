@@ -28,7 +28,8 @@ FROM sending_nodes n
 LOAD_NODES = text(f"{NODES} WHERE n.name = ANY(CAST(:keys AS text[]))")
 LOAD_TENANTS = text("SELECT name, per_minute, per_day FROM tenants WHERE name = ANY(CAST(:keys AS text[]))")
 
-# What the outcomes make of their emails. A cancelled job whose time was up is an expired mail.
+# What the outcomes make of their emails. A cancelled job whose time was up is an expired mail. The emails are named
+# twice here and below: by the ids in the JSON alone, whose number it cannot tell, the planner would read whole tables.
 SETTLE = text("""
 UPDATE emails e
 SET status = CASE WHEN s.status = 'cancelled' AND s.expires_at <= postfleet_now() THEN 'expired'
@@ -39,7 +40,7 @@ SET status = CASE WHEN s.status = 'cancelled' AND s.expires_at <= postfleet_now(
     reply = coalesce(s.reply, e.reply)
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS s(
     job_id bigint, status text, counted boolean, begun_at timestamptz, expires_at timestamptz, reply text)
-WHERE e.job_id = s.job_id
+WHERE e.job_id = s.job_id AND e.job_id = ANY(CAST(:job_ids AS bigint[]))
 """)
 
 ADD_ATTEMPTS = text("""
@@ -50,7 +51,7 @@ SELECT e.id, a.publication, a.worker, a.node, a.phase, a.outcome, a.code, a.enha
 FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(
     job_id bigint, publication integer, worker text, node text, phase text, outcome text, code smallint, enhanced text,
     scope text, reply text, fenced boolean, site text, host text, rule text, started_at timestamptz)
-JOIN emails e ON e.job_id = a.job_id
+JOIN emails e ON e.job_id = a.job_id AND e.job_id = ANY(CAST(:job_ids AS bigint[]))
 """)
 
 ADD_EMAIL = text("""

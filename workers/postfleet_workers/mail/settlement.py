@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection
@@ -48,14 +48,18 @@ def settle(connection: Connection, settled: Sequence[Settled], key: bytes | None
     changes = [change for s in settled if (change := _change(s))]
     records = [(s, record) for s in settled if (record := _record(s))]
     if changes:
-        connection.execute(queries.SETTLE, {"rows": json.dumps(changes)})
+        connection.execute(queries.SETTLE, _named(changes))
     if records:
         attempts = [_attempt(s, record) for s, record in records]
-        connection.execute(queries.ADD_ATTEMPTS, {"rows": json.dumps(attempts)})
+        connection.execute(queries.ADD_ATTEMPTS, _named(attempts))
     if lost := [change["job_id"] for change in changes if change["status"] == Status.UNKNOWN]:
         unknown.resend_opted_in(connection, lost)
     suppressions.from_records(connection, settled, key)
     braking.act(connection, (record for _, record in records))
+
+
+def _named(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {"rows": json.dumps(rows), "job_ids": [row["job_id"] for row in rows]}
 
 
 def _record(settled: Settled) -> MailRecord | None:
