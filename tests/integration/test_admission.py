@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from sqlalchemy import Engine, text
 
 from dns_lab import DnsLab
 from mail_bench import NODE, TENANT, Bench
+from postfleet_workers import clock
+from postfleet_workers.actors.email_send import email_send
 from postfleet_workers.jobs import Done, HandBack, Outcome, Snooze
 from postfleet_workers.relay import gate
 from smtp_lab import Lab, running
@@ -95,6 +98,32 @@ def test_mail_for_a_spent_site_without_a_name_waits_by_itself_and_delays_no_othe
     assert (held.kind, held.reason) == ("site_limit", f"held by node {NODE} at mx:mx.b.example per_hour")
     row = bench.jobs()[1]
     assert (row["state"], row["attempt"], row["last_error"]) == ("scheduled", 0, held.reason)
+
+
+@pytest.mark.parametrize(("snoozes", "longest"), [(0, 1), (3, 8), (99, 64)])
+def test_the_oftener_it_was_put_back_the_wider_mail_for_such_a_site_is_spread(
+    bench: Bench, lab: Lab, snoozes: int, longest: int
+) -> None:
+    bench.job_type = email_send(replace(bench.deps, jitter=lambda: 0.999))
+    bench.node(lab.port, sites=[{"name": "default", "perHour": 30}])
+    slow_down(bench, "mx:mx.b.example", "suspend")
+    bench.enqueue("a@b.example")
+    change(bench, "UPDATE jobs SET snoozes = :n", n=snoozes)
+    (held,) = bench.run()
+    assert isinstance(held, Snooze)
+    assert 3590 + 0.9 * longest < held.seconds < 3600 + longest
+
+
+def test_a_bundle_does_not_wait_long_for_a_session_with_a_site_without_a_name(
+    engine: Engine, redis_client: redis.Redis, dns: DnsLab, lab: Lab
+) -> None:
+    with closing(Bench(engine, redis_client, dns=dns.server, session_wait_seconds=60)) as bench:
+        bench.node(lab.port, sites=[{"name": "default", "maxConnections": 1}])
+        assert bench.leases.acquire([(f"{NODE}|mx:mx.b.example", 1)], "another's")
+        bench.enqueue("a@b.example", "z@b.example", "a@c.example")
+        before = clock.monotonic()
+        assert [type(outcome) for outcome in bench.run()] == [Snooze, Snooze, Done]
+        assert clock.monotonic() - before < 30
 
 
 def test_a_suspended_site_gets_nothing_and_the_mail_no_attempt(bench: Bench, lab: Lab) -> None:

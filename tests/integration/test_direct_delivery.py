@@ -16,7 +16,7 @@ from sqlalchemy import Engine
 
 from dns_lab import SERVFAIL, DnsLab
 from mail_bench import Bench
-from postfleet_workers.jobs import HandBack, Outcome, Snooze
+from postfleet_workers.jobs import HandBack, Job, Outcome, Snooze
 from postfleet_workers.mail.smtp import Timeouts
 from provider_lab import GMAIL, GREYLISTING, OUTLOOK, TARPIT, YAHOO, Profile, ProviderLab
 from smtp_lab import FaultyLab, running
@@ -79,6 +79,21 @@ def test_with_the_first_server_dead_mail_goes_to_the_next_and_waits_for_the_dead
     assert world.bench.statuses() == ["sent"] * 10
     assert (world.first.connections, world.second.connections) == (1, 10)
     assert world.attempt()["host"] == f"mx2.b.example[{SECOND}]"
+
+
+def test_where_a_session_ended_and_the_next_is_with_another_server_that_one_is_named(world: World) -> None:
+    world.bench.enqueue("ann@b.example", "ben@b.example")
+    jobs, run = world.bench.claim()
+
+    def shut(job: Job) -> None:
+        if job.id == jobs[0].id:
+            world.first.fail(At.MAIL, reply="421 4.3.2 shutting down", drop=True)
+            world.first.fail(At.BANNER, reply="421 4.3.2 shutting down", drop=True)
+
+    run.before_dot = shut
+    world.bench.settle(jobs, world.bench.perform(jobs, run))
+    assert world.bench.statuses() == ["sent", "sent"]
+    assert [a["host"] for a in world.bench.attempts()] == [f"mx1.b.example[{FIRST}]", f"mx2.b.example[{SECOND}]"]
 
 
 def test_with_every_server_away_one_mail_is_deferred_and_the_rest_wait_untried(world: World) -> None:

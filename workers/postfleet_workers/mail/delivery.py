@@ -53,9 +53,12 @@ SESSION_WAIT_SECONDS = 5.0
 # The relay knows within a poll that a node is gone or has moved, and sends its mail by the right road, or holds it. Not
 # at once: where workers and relay disagree for good, about POSTFLEET_NODE say, the mail would run in a circle.
 MISPLACED_SECONDS = 1.0
-# Mail for a site without a name whose limit is spent: it is many, and not to come back all at once.
+# Mail for a site without a name that takes no more now: it may be much, and is not to come back all at once. The
+# oftener one was put back, the more seem to wait, and the longer the time over which they are spread, up to a minute.
 SITE_SECONDS = 1.0
-MOST_SPREAD = 10
+MOST_DOUBLINGS = 6
+# The mail behind it in its bundle goes elsewhere, and would be handed back as overdue.
+SITE_SESSION_WAIT_SECONDS = 2.0
 
 Lane = tuple[str, tuple[str, ...]]  # node and destination
 Shelf = tuple[str, str, int | None, str]  # node, tenant, campaign and site: mail under the same limits
@@ -106,7 +109,7 @@ class Delivery:
         self._permits: dict[Shelf, Permits] = {}
         self._left: Counter[Shelf] = Counter()  # mails of the bundle that are still to come, by domain for want of site
         self._broken: dict[Lane, Outcome] = {}  # what happens to the rest of the mails that go there
-        self._pipe_away: Outcome | None = None
+        self._over: Outcome | None = None  # what happens to all the rest
         self._noted = False  # the journal says how this mail ended, or that its dot went out
 
     def outcomes(self) -> Generator[Outcome, None, None]:
@@ -170,8 +173,8 @@ class Delivery:
 
     def _try(self, job: Job, parcel: Parcel, node: NodeSpec, destination: Destination) -> Outcome:
         lane = node.name, destination.key
-        if self._pipe_away or lane in self._broken:
-            return self._pipe_away or self._broken[lane]
+        if self._over or lane in self._broken:
+            return self._over or self._broken[lane]
         try:
             mail = self._press.make(parcel, node, self._run.now())
             return self._send(job, parcel, node, destination, mail)
@@ -185,8 +188,8 @@ class Delivery:
             self._broken[lane] = self._rest(node.name, fault, outcome)
             return self._broken[lane] if fault.remembered else outcome  # what was not tried is not deferred either
         except PipeUnavailable as error:
-            self._pipe_away = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}", kind="redis_away")
-            return self._pipe_away
+            self._over = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}", kind="redis_away")
+            return self._over
 
     def _rest(self, node: str, fault: SmtpFault, outcome: Outcome) -> Outcome:
         """What the bundle's other mails of the node wait for, after its session could not be opened."""
@@ -222,10 +225,12 @@ class Delivery:
                 with suppress(PipeUnavailable):  # what was reserved then counts as accepted: slower, never too fast
                     permits.not_accepted()
         if answer is None:
-            return HandBack("the claim is no longer ours")
+            self._over = HandBack("the claim is no longer ours")  # no other dot would be let out either
+            return self._over
         self._noted = False
         self._note(job, to_detail(answer.phase, answer.reply))
-        target = Target(node.name, destination.site, held.session.host)
+        host = (self._held or held).session.host  # not the first one's, where that had ended
+        target = Target(node.name, destination.site, host)
         return outcome_of_reply(answer.reply, answer.phase, target, self._history(parcel), self._deps.schedule)
 
     def _wait_for(self, job: Job, node: NodeSpec, destination: Destination, seconds: float, reason: str) -> Outcome:
@@ -233,8 +238,8 @@ class Delivery:
         if not self._is_nameless(node, destination):
             route = node.route(destination.site)
             return HandBack(reason, route=None if route == job.route else route)
-        spread = 1 + self._deps.jitter() * min(job.snoozes + 1, MOST_SPREAD)
-        return Snooze(max(SITE_SECONDS, seconds) * spread, reason, kind="site_limit")
+        spread = SITE_SECONDS * 2 ** min(job.snoozes, MOST_DOUBLINGS) * self._deps.jitter()
+        return Snooze(max(SITE_SECONDS, seconds) + spread, reason, kind="site_limit")
 
     def _deliver(self, job: Job, held: Held, node: NodeSpec, destination: Destination, mail: Mail) -> Answer | None:
         """Hand the mail over; once more on a new session when a used one turns out to have ended at its MAIL.
@@ -280,7 +285,10 @@ class Delivery:
         if held is not None and held.fit and held.serves(node, destination):
             return held
         self._return_session()
-        self._held = self._deps.sessions.take(node, self._deps.session_wait_seconds, destination)
+        patience = self._deps.session_wait_seconds
+        if self._is_nameless(node, destination):
+            patience = min(patience, SITE_SESSION_WAIT_SECONDS)
+        self._held = self._deps.sessions.take(node, patience, destination)
         return self._held
 
     def _return_session(self) -> None:
