@@ -22,7 +22,8 @@ def given(held: dict[str, int], rules: Rules, **room: int) -> list[tuple[str, st
     by_key: dict[tuple[str, Key], int] = {("bulk", ("acme", BATCH, route)): jobs for route, jobs in held.items()}
 
     def left(key: Key) -> int:
-        return room.get(key[2].partition("/")[0], 0)
+        name, _, site = key[2].partition("/")
+        return min(room.get(name, 0), room.get(site, 1000) if site else 1000)
 
     found = moves(by_key, {BATCH: ["n1", "n2", "n3"]}, rules, left)
     assert all(isinstance(move, Move) and move.queue == "bulk" for move in found)
@@ -37,6 +38,13 @@ def test_what_a_node_holds_goes_where_there_is_room_and_no_more_than_that() -> N
 def test_room_is_used_once() -> None:
     held = {"n1": 20, "n1/gmail": 20}
     assert given(held, Rules(nodes=nodes()), n2=30) == [("n1", "n2", 20), ("n1/gmail", "n2", 10)]
+
+
+def test_a_sites_limit_at_the_other_node_bounds_its_mail_there_and_no_other() -> None:
+    held = {"n1": 20, "n1/gmail": 20}
+    assert given(held, Rules(nodes=nodes()), n3=30, gmail=25) == [("n1", "n3", 20), ("n1/gmail", "n3/gmail", 5)]
+    held = {"n1/gmail": 20, "n1": 20}
+    assert given(held, Rules(nodes=nodes()), n3=30, gmail=5) == [("n1/gmail", "n3/gmail", 5), ("n1", "n3", 20)]
 
 
 def test_a_site_stays_in_the_route_where_it_limits_the_other_node() -> None:

@@ -16,12 +16,12 @@ from postfleet_workers.errors import InputError
 from postfleet_workers.mail.sites import limiting_sites
 from postfleet_workers.states import WAITING, State
 from postfleet_workers.store.session import transaction
+from postfleet_workers.tenants import require
 
 PAGE = 2_000
 PASSES = 5  # over what somebody else had locked, or what came back, meanwhile
 
 FIND_NODE = text("SELECT spec FROM sending_nodes WHERE name = :name")
-FIND_TENANT = text("SELECT true FROM tenants WHERE name = :name")
 SURVEY = text("""
 SELECT tenant, count(*) FILTER (WHERE state <> 'executing') AS waiting,
        count(*) FILTER (WHERE state = 'executing') AS sending
@@ -51,7 +51,7 @@ WITH picked AS (
     SELECT j.id FROM jobs j JOIN emails e ON e.job_id = j.id
     WHERE j.queue = :queue AND j.state = 'available' AND j.tenant = :tenant AND j.batch = :batch AND j.route = :old
       AND (j.published_until IS NULL OR j.published_until <= postfleet_now()) AND j.attempt = 0 AND j.snoozes = 0
-      AND e.begun_at IS NULL AND e.deferrals = 0
+      AND e.begun_at IS NULL AND e.deferrals = 0 AND e.resends = 0
     ORDER BY j.priority DESC, j.run_at DESC, j.id DESC LIMIT :most FOR UPDATE OF j SKIP LOCKED
 ), moved AS (
     UPDATE jobs j SET route = :new, published_until = NULL FROM picked WHERE j.id = picked.id RETURNING j.id
@@ -134,8 +134,8 @@ def plan(connection: Connection, old: str, new: str, tenant: str | None = None) 
     found = connection.execute(FIND_NODE, {"name": new}).one_or_none()
     if found is None:
         raise InputError(f"sending node {new!r} does not exist")
-    if tenant is not None and connection.scalar(FIND_TENANT, {"name": tenant}) is None:
-        raise InputError(f"tenant {tenant!r} does not exist")
+    if tenant is not None:
+        require(connection, tenant)
     tenants = frozenset(found.spec.get("tenants") or ()) or None
     if tenant is not None and tenants is not None and tenant not in tenants:
         raise InputError(f"sending node {new!r} is not open to tenant {tenant!r}")

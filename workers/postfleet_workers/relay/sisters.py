@@ -48,21 +48,24 @@ def moves(
         held: jobs that their node holds, by queue and group.
         nodes: a campaign's nodes, by batch.
         rules: what is paused.
-        room: how many more a group's node lets through; asked once for each, and used up here.
+        room: how many more a group's node lets through, its site's limits kept; asked once for each route. What the
+            node was given already, by whichever route, counts against it.
     """
-    found, left = [], {}
+    found: list[Move] = []
+    rooms: dict[str, int] = {}
+    given: Counter[str] = Counter()
     for (queue, key), jobs in held.items():
         tenant, batch, old = key
         for name in nodes.get(batch, ()):
             other = (tenant, batch, route(name, site_of(old) if site_of(old) in rules.sites(name) else ""))
             if jobs <= 0 or name == node_of(old) or rules.closed(queue, other):
                 continue
-            if name not in left:
-                left[name] = room(other)
-            take = min(jobs, left[name], reroute.PAGE)
+            if other[2] not in rooms:
+                rooms[other[2]] = room(other)
+            take = min(jobs, rooms[other[2]] - given[name], reroute.PAGE)
             if take > 0:
                 found.append(Move(queue, key, other[2], take))
-                left[name] -= take
+                given[name] += take
                 jobs -= take
     return found
 
