@@ -178,6 +178,17 @@ def test_without_a_reply_to_the_dot_the_mail_is_unknown_and_is_not_sent_again(
         assert bench.run_again() == []
 
 
+def test_mail_of_a_node_that_goes_on_after_a_pause_is_not_handed_back_by_what_was_known_before(
+    bench: Bench, lab: Lab
+) -> None:
+    bench.node(lab.port, paused=True)
+    bench.enqueue("a@b.example")
+    assert bench.run() == [HandBack(f"node {NODE} is paused")]
+    with bench.engine.begin() as connection:
+        connection.execute(text("UPDATE sending_nodes SET paused = false, spec = spec || '{\"paused\": false}'"))
+    assert [type(outcome) for outcome in bench.run()] == [Done]
+
+
 @pytest.mark.parametrize("how", ["dropped", "421"])
 def test_a_session_that_the_server_ends_between_mails_delays_nothing(bench: Bench, faulty: FaultyLab, how: str) -> None:
     bench.node(faulty.port)
@@ -191,6 +202,27 @@ def test_a_session_that_the_server_ends_between_mails_delays_nothing(bench: Benc
         bench.settle(jobs, bench.perform(jobs, run))
     assert bench.statuses() == ["sent"] * 3
     assert (len(faulty.accepted), faulty.connections) == (3, 2)
+
+
+def test_once_a_dot_is_forbidden_the_rest_of_the_bundle_is_handed_back_untried(bench: Bench, faulty: FaultyLab) -> None:
+    bench.node(faulty.port)
+    bench.enqueue(*(f"u{number}@b.example" for number in range(5)))
+    jobs, run = bench.claim()
+    run.before_dot = lambda job: bench.journal.revoke(run.claim, bench.epoch)
+    assert bench.perform(jobs, run) == [HandBack("the claim is no longer ours")] * 5
+    assert (len(faulty.accepted), faulty.connections) == (0, 1)
+
+
+def test_what_a_dead_worker_s_mail_was_put_off_with_waits_no_longer_for_having_been_held(bench: Bench) -> None:
+    bench.node(1)
+    bench.enqueue("a@b.example")
+    with bench.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET snoozes = 12"))
+    jobs, run = bench.claim()
+    run.reply(jobs[0], "rcpt 450 4.2.0 greylisted")
+    (recovered,) = bench.rescue(jobs, run)
+    assert isinstance(recovered, Snooze)
+    assert recovered.seconds == 300
 
 
 @pytest.mark.parametrize(("at", "status"), [(At.MAIL, None), (At.RCPT, None), (At.DATA, None), (At.DOT, "unknown")])

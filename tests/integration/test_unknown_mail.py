@@ -14,6 +14,7 @@ from integration.mail_steps import QUEUES, add_node, copies, final
 from mail_bench import Bench
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import Done
+from postfleet_workers.mail import unknown
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.outcome import MailRecord, Status
 from smtp_lab import FaultyLab, Phase, running
@@ -112,6 +113,18 @@ def test_one_of_a_bundle_is_sent_again_alone(bench: Bench, lab: FaultyLab) -> No
     bench.run()
     assert bench.statuses() == ["sent"] * 3
     assert sorted(mail.recipient for mail in lab.accepted) == ["a@b.example", "b@b.example", "c@b.example"]
+
+
+def test_what_is_sent_again_days_later_is_not_given_up_at_its_first_deferral(bench: Bench, lab: FaultyLab) -> None:
+    (email_id,) = bench.enqueue("ann@b.example")
+    lab.fail(Phase.DOT, drop=True)
+    bench.run()
+    with bench.engine.begin() as connection:
+        connection.execute(text("UPDATE emails SET begun_at = begun_at - interval '6 days'"))
+        unknown.resolve(connection, [email_id], unknown.Resolution.RESEND)
+    lab.fail(Phase.RCPT, reply="450 4.2.0 greylisted")
+    bench.run()
+    assert state(bench) == ("deferred", 1, "scheduled")
 
 
 def test_a_policy_that_does_not_exist_is_refused(bench: Bench) -> None:

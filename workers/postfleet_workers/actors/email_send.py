@@ -92,7 +92,7 @@ def email_send(deps: Deps) -> JobType:
         return Delivery(deps, jobs, run).outcomes()
 
     def recover(job: Job, trace: Trace) -> Outcome | None:
-        history = History(deferrals=job.snoozes, jitter=deps.jitter())
+        history = History(jitter=deps.jitter())  # of earlier deferrals nothing is known here: the shortest wait
         return outcome_of_trace(trace, Target(node_of(job.route), site_of(job.route)), history, deps.schedule)
 
     return JobType(

@@ -68,8 +68,9 @@ class Store:
 
     Attributes:
         directory: campaigns, nodes and tenants, kept for seconds.
-        place: whose workers these are. A node that is not theirs may have become so just now, so it is looked up again:
-            what the relay sends them by its new road would be handed back, and sent again, until the directory forgets.
+        place: whose workers these are. A node that is not theirs may have become so just now, and one that is paused
+            may go on, so these are looked up again: what the relay sends would be handed back, and sent again, until
+            the directory forgets.
         key: of the hashes of erased addresses.
     """
 
@@ -101,7 +102,7 @@ class Store:
 
     def _nodes(self, connection: Connection, names: Iterable[str], monotonic: float) -> dict[str, NodeSpec]:
         nodes = self.directory.nodes.get(connection, names, monotonic)
-        strange = {name for name, node in nodes.items() if not node.served_by(self.place)}
+        strange = {name for name, node in nodes.items() if node.paused or not node.served_by(self.place)}
         if not strange:
             return nodes
         own = {name: node for name, node in nodes.items() if name not in strange}

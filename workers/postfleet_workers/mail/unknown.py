@@ -32,10 +32,11 @@ SELECT id FROM emails
 WHERE campaign_id = :campaign_id AND status = 'unknown' AND id > :after ORDER BY id LIMIT :limit
 """)
 
-# A time that is over would expire the mail at once: who wants it sent again wants it sent.
+# A time that is over would expire the mail at once, or have it given up at the first deferral: who wants it sent again
+# wants it sent.
 RESEND = text("""
 WITH again AS (
-    UPDATE emails e SET status = 'queued', resends = e.resends + 1, finished_at = NULL
+    UPDATE emails e SET status = 'queued', resends = e.resends + 1, finished_at = NULL, begun_at = NULL
     FROM jobs j
     WHERE e.id = ANY(:ids) AND e.status = 'unknown' AND j.id = e.job_id AND j.state = 'completed'
     RETURNING e.id, e.job_id

@@ -21,7 +21,7 @@ class Email(Base):
         content: sender, templates and variables of mail without a campaign.
         deferrals: 4xx answers so far; decides the next wait, and is no attempt of the job.
         due_at: when it was to go out; waits are measured from here.
-        begun_at: when its delivery first began.
+        begun_at: when its delivery first began, since it was last sent again.
         reply: the server's last answer.
         on_unknown: what happens when nobody knows whether it was accepted: `hold` it, or `resend` it once.
         resends: how often it was sent again for that.
