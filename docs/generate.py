@@ -270,7 +270,7 @@ def _usage(path: str, command: click.Command) -> str:
     options = [p for p in command.params if isinstance(p, click.Option)]
     needed = [f"{option.opts[-1]} {_placeholder(option)}" for option in options if option.required]
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
-    named = [f"{_placeholder(p)}…" if p.nargs < 0 else _placeholder(p) for p in arguments]
+    named = [f"{_placeholder(p).removesuffix('...')}…" if p.nargs < 0 else _placeholder(p) for p in arguments]
     optional = ["[options]"] if len(needed) < len(options) else []
     return " ".join([path, *named, *needed, *optional])
 

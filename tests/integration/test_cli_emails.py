@@ -60,6 +60,7 @@ def test_a_mail_is_enqueued_sent_and_shown(postfleet: Command, bench: Bench, lab
     shown = postfleet("emails", "show", email_id, "--output", "json").json
     assert (shown["status"], shown["recipient"], shown["message_id"]) == ("sent", "ann@b.example", mail.message_id)
     assert [a["outcome"] for a in shown["attempts"]] == ["sent"]
+    assert shown["next_try_at"] is None
     people = postfleet("emails", "show", email_id).out
     assert "250 2.0.0 OK queued" in people
 
@@ -98,6 +99,7 @@ def test_emails_are_listed_newest_first_by_every_filter(postfleet: Command, benc
         (changed(subject="{% if %}"), "subject, line 1: "),
         (changed(var="name"), "--var 'name': give NAME=VALUE"),
         ((*SEND, "--from", "nobody"), "from: 'nobody' is not an email address"),
+        ((*SEND, "--queue", "a b"), "queue 'a b' is no name: use 1 to 63 letters"),
     ],
 )
 def test_what_cannot_work_is_refused_in_one_line_and_nothing_is_enqueued(
@@ -254,7 +256,9 @@ def test_who_got_a_campaign_who_did_not_and_why(postfleet: Command, bench: Bench
     assert rows[2]["example"] == "550 5.1.1 no such user"
     assert "source: yahoo.complaints" in postfleet("emails", "who", "--campaign", "news").out
 
-    every = postfleet("emails", "who", "--campaign", "news", "--recipients", "--output", "json").json
+    answer = postfleet("emails", "who", "--campaign", "news", "--recipients", "--output", "json")
+    assert answer.out.count("\n") == 1
+    every = answer.json
     assert [(row["recipient"], row["status"]) for row in every] == [
         ("a@b.example", "sent"), ("c@b.example", "sent"), ("gone@b.example", "bounced"), ("=cmd@b.example", "deferred"),
         ("odd@b.example", "bounced"),

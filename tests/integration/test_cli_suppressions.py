@@ -11,11 +11,14 @@ import pytest
 from sqlalchemy import Engine, text
 
 from command import Command
+from postfleet_workers.tenants import set_tenant
 
 
 @pytest.fixture
-def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+def postfleet(database_url: str, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Command:
     monkeypatch.setenv("POSTFLEET_SECRET_KEY", "k" * 32)
+    with engine.begin() as connection:
+        set_tenant(connection, "acme")
     return Command(database_url, monkeypatch)
 
 
@@ -48,7 +51,7 @@ def test_addresses_are_added_listed_checked_and_removed(postfleet: Command, engi
     assert postfleet("suppressions", "remove", "eve@example.org", "--global").out == "REASON  DETAIL\nmanual\n"
     assert all(
         row["sent"]
-        for row in postfleet("suppressions", "check", "eve@example.org", "--tenant", "a", "--output", "json").json
+        for row in postfleet("suppressions", "check", "eve@example.org", "--tenant", "acme", "--output", "json").json
     )
     assert held(engine) == [("acme", "ann@xn--kln-sna.example", "manual"), ("acme", "bob@example.org", "manual")]
 
@@ -128,6 +131,9 @@ def test_many_pages_are_exported(tmp_path: Path, postfleet: Command, engine: Eng
         pytest.param(("add", "a@b.example", "--tenant", "x", "--global"), "give either --tenant NAME or", id="both"),
         pytest.param(("add", "ann", "--global"), "'ann': An email address must have an @-sign", id="address"),
         pytest.param(("add", "a@b.example", "--tenant", "a b"), "tenant 'a b' is no name", id="tenant"),
+        pytest.param(("add", "a@b.example", "--tenant", "acne"), "tenant 'acne' does not exist; `postfleet", id="typo"),
+        pytest.param(("import", "{list}", "--tenant", "acne"), "tenant 'acne' does not exist", id="import-typo"),
+        pytest.param(("check", "a@b.example", "--tenant", "acne"), "tenant 'acne' does not exist", id="check-typo"),
         pytest.param(("remove", "a@b.example", "--global"), "a@b.example is not suppressed for everyone", id="absent"),
         pytest.param(("import", "{file}", "--global"), "'address' or 'email'; found 'name', 'phone'", id="columns"),
         pytest.param(("import", "/nowhere", "--global"), "/nowhere: No such file or directory", id="file"),
@@ -137,7 +143,9 @@ def test_many_pages_are_exported(tmp_path: Path, postfleet: Command, engine: Eng
 def test_bad_input_is_one_line(tmp_path: Path, postfleet: Command, args: tuple[str, ...], line: str) -> None:
     file = tmp_path / "columns.csv"
     file.write_text("name,phone\nAnn,1\n")
-    answer = postfleet("suppressions", *(arg.format(file=file) for arg in args))
+    addresses = tmp_path / "list.txt"
+    addresses.write_text("a@b.example\n")
+    answer = postfleet("suppressions", *(arg.format(file=file, list=addresses) for arg in args))
     assert (answer.code, answer.out) == (2, "")
     assert line in answer.err
     assert answer.err.count("\n") == 1

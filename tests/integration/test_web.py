@@ -307,6 +307,12 @@ def test_without_a_key_or_with_a_short_one_it_says_what_to_do(database_url: str)
     assert (done.code, "POSTFLEET_SECRET_KEY has 5 characters" in done.err) == (2, True)
 
 
+def test_a_public_url_that_is_none_is_told(database_url: str) -> None:
+    urls = {"POSTFLEET_DATABASE_URL": database_url, "POSTFLEET_REDIS_URL": "redis://127.0.0.1:1"}
+    done = program("web", env={**urls, "POSTFLEET_SECRET_KEY": "k" * 32, "POSTFLEET_PUBLIC_URL": "ftp://x"})
+    assert (done.code, "POSTFLEET_PUBLIC_URL 'ftp://x' is no URL" in done.err) == (2, True)
+
+
 def test_a_port_that_is_taken_is_told(database_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from postfleet_workers.errors import InputError
+
 # What was not given keeps its stored value; a limit needs a flag of its own, since None lifts it.
 SET = text("""
 INSERT INTO tenants AS t (name, weight, per_minute, per_day, paused)
@@ -19,6 +21,7 @@ ON CONFLICT (name) DO UPDATE SET
     paused = coalesce(CAST(:paused AS boolean), t.paused)
 RETURNING name, weight, per_minute, per_day, paused
 """)
+FIND = text("SELECT true FROM tenants WHERE name = :name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,16 @@ class Limit:
     """A new value of a limit; `count=None` lifts it."""
 
     count: int | None
+
+
+def require(connection: Connection, name: str) -> None:
+    """Refuse a tenant that nobody has made.
+
+    Raises:
+        InputError: there is none of this name.
+    """
+    if connection.scalar(FIND, {"name": name}) is None:
+        raise InputError(f"tenant {name!r} does not exist; `postfleet tenants set {name}` makes it")
 
 
 def set_tenant(

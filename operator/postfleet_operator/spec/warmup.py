@@ -5,12 +5,13 @@ The workers hold mail to the same plan (`postfleet_workers/mail/warmup.py`); a c
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_FLOOR, Decimal
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from postfleet_operator.spec import names
 from postfleet_operator.spec.model import Model
@@ -29,12 +30,17 @@ class WarmupDay:
     cap: int
 
 
-def _is_date(text: str) -> str:
-    try:
-        date.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f"{text!r} is {names.WORDING[names.DATE]}") from None
-    return text
+def _is_date(value: object) -> object:
+    """Before the bounds of its length, which would say less."""
+    if isinstance(value, str):
+        try:
+            date.fromisoformat(value)
+            known = re.fullmatch(names.DATE, value) is not None
+        except ValueError:
+            known = False
+        if not known:
+            raise ValueError(f"{value!r} is {names.WORDING[names.DATE]}")
+    return value
 
 
 class Warmup(Model):
@@ -42,7 +48,7 @@ class Warmup(Model):
 
     enabled: bool = True
     start_date: (
-        Annotated[str, StringConstraints(min_length=10, max_length=10, pattern=names.DATE), AfterValidator(_is_date)]
+        Annotated[str, BeforeValidator(_is_date), StringConstraints(min_length=10, max_length=10, pattern=names.DATE)]
         | None
     ) = None
     initial_per_day: int = Field(default=50, ge=1, le=MOST_A_DAY)

@@ -576,6 +576,11 @@ def test_a_node_dumps_its_sites_its_key_and_its_warmup() -> None:
             id="no such day",
         ),
         pytest.param(
+            {"warmup": {"startDate": "tomorrow"}},
+            "warmup.startDate: 'tomorrow' is not a date, give one like \"2026-11-24\" (quote it)",
+            id="no date",
+        ),
+        pytest.param(
             {"warmup": {"startDate": "2026-03-01", "growthFactor": "1.0"}},
             'warmup.growthFactor: \'1.0\' is not a growth factor, give one from "1.01" to "10" (quote it)',
             id="no growth",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -143,9 +142,7 @@ def who(root: Root, campaign: str, tenant: str | None, recipients: bool, output:
 
 @emails.command()
 @click.option("--unmatched", is_flag=True, help="Only replies that no rule of the classifier knows.")
-@click.option(
-    "--since", type=MOMENT, default=timedelta(days=1), show_default="1d", help="Since then: 2h, 7d (ago) or a time."
-)
+@click.option("--since", type=MOMENT, default="1d", show_default=True, help="Since then: 2h, 7d (ago) or a time.")
 @click.option("--node", help="Only this sending node's.")
 @click.option("--site", help="Only of this site.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="At most so many.")
@@ -253,7 +250,7 @@ def _stream(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], output: s
         case Output.JSON:
             click.echo("[", nl=False)
             for number, row in enumerate(rows):
-                click.echo(("" if number == 0 else ",\n ") + as_json(dict(row)), nl=False)
+                click.echo(("" if number == 0 else ", ") + as_json(dict(row)), nl=False)
             click.echo("]")
         case _:
             show(rows, columns, output)

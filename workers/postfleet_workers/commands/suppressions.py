@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -14,6 +14,9 @@ from postfleet_workers.commands.progress import progress_bar
 from postfleet_workers.commands.root import Root, pass_root
 from postfleet_workers.errors import InputError
 from postfleet_workers.names import checked_name
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 COLUMNS = ("tenant", "address", "hash", "reason", "detail", "email_id", "created_at")
 REASONS = ("unsubscribe", "hard_bounce", "complaint", "manual", "erasure")
@@ -42,6 +45,21 @@ def whose(tenant: str | None, everyone: bool) -> str:
     if (tenant is None) != everyone:
         raise InputError("give either --tenant NAME or --global")
     return "" if tenant is None else checked_name("tenant", tenant)
+
+
+def known(engine: Engine, owner: str) -> str:
+    """`owner`, if it is everyone or a tenant: an entry of one that nobody has would keep no mail back.
+
+    Raises:
+        InputError: there is no such tenant.
+    """
+    from postfleet_workers import tenants
+    from postfleet_workers.store.session import transaction
+
+    if owner:
+        with transaction(engine) as connection:
+            tenants.require(connection, owner)
+    return owner
 
 
 def compared(address: str) -> str:
@@ -88,7 +106,7 @@ def add(
     from postfleet_workers.mail.suppressions import Entry, Reason, add
     from postfleet_workers.store.session import transaction
 
-    owner = whose(tenant, everyone)
+    owner = known(root.engine, whose(tenant, everyone))
     entries = [Entry(owner, compared(address), Reason.MANUAL, detail) for address in addresses]
     with transaction(root.engine) as connection:
         done = add(connection, entries, root.key)
@@ -109,6 +127,7 @@ def remove(root: Root, address: str, tenant: str | None, everyone: bool, output:
     from postfleet_workers.store.session import transaction
 
     owner, form = whose(tenant, everyone), compared(address)
+    known(root.engine, owner)
     with transaction(root.engine) as connection:
         gone = remove(connection, owner, form, root.key)
     if not gone:
@@ -128,6 +147,7 @@ def check(root: Root, address: str, tenant: str, output: str) -> None:
 
     checked_name("tenant", tenant)
     form = compared(address)
+    known(root.engine, tenant)
     with transaction(root.engine) as connection:
         found = find(connection, [(tenant, form, name) for name in CLASSES], root.key)
     rows = []
@@ -187,6 +207,7 @@ def import_(
             raise InputError(f"{file}: {error}") from None
         rejects = rejects or file.with_name(f"{file.name}.rejected.csv")
         engine = root.engine
+        known(engine, owner)
         with (
             RejectsFile(rejects, csv_file.header, csv_file.delimiter) as rejects_file,
             progress_bar(file, shown=sys.stderr.isatty() and not quiet) as report,
@@ -251,6 +272,7 @@ def erase(root: Root, address: str, tenant: str | None, everyone: bool, output: 
     owner, form, key = whose(tenant, everyone), compared(address), root.key
     if key is None:
         raise InputError(NO_KEY)
+    known(root.engine, owner)
     with transaction(root.engine) as connection:
         done = erasure.erase(connection, form, owner or None, key)
     show_one(

@@ -18,11 +18,13 @@ def web(root: Root) -> int:
     POSTFLEET_PUBLIC_URL. Start as many as you like. Needs PostgreSQL and POSTFLEET_SECRET_KEY, the one that workers
     have; Redis it does not need.
     """
+    from postfleet_workers.mail.links import links_of
     from postfleet_workers.web.server import serve
 
     settings, key = root.settings, root.key
     if key is None:
         raise InputError("POSTFLEET_SECRET_KEY is not set; give the one that workers sign links with")
+    links_of(settings.public_url, key)  # a URL that is none is told here too, not only by the workers
     logs.configure(settings.log_format, settings.log_level)
     serve(settings, key)
     return 0

@@ -15,7 +15,9 @@ from postfleet_workers.mail.outcome import Status
 _SHOWN = """
 SELECT e.id, CASE WHEN j.state = 'executing' AND e.status IN ('queued', 'deferred') THEN 'sending' ELSE e.status END
        AS status, e.tenant, c.name AS campaign, e.class, e.node, e.recipient, e.message_id, e.deferrals, e.on_unknown,
-       e.resends, e.due_at, e.begun_at, e.finished_at, j.run_at AS next_try_at, e.reply, e.job_id, j.state AS job_state
+       e.resends, e.due_at, e.begun_at, e.finished_at,
+       CASE WHEN j.state IN ('scheduled', 'available', 'retryable') THEN j.run_at END AS next_try_at, e.reply, e.job_id,
+       j.state AS job_state
 FROM emails e LEFT JOIN campaigns c ON c.id = e.campaign_id LEFT JOIN jobs j ON j.id = e.job_id
 """
 LIST = text(f"""

@@ -19,6 +19,7 @@ from zlib import crc32
 
 from sqlalchemy import Connection, text
 
+from postfleet_workers import tenants
 from postfleet_workers.enqueue import enqueue
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import FIRST_QUEUE, NewJob
@@ -28,13 +29,13 @@ from postfleet_workers.mail.headers import address
 from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.sites import by_domain
 from postfleet_workers.mail.template import check
+from postfleet_workers.names import checked_name
 
 JOB_TYPE = "email.send"
 ON_UNKNOWN = ("hold", "resend")
 
 FIND_NODE = text("SELECT spec, paused FROM sending_nodes WHERE name = :name")
 TODAY = text("SELECT CAST(timezone('UTC', postfleet_now()) AS date)")
-FIND_TENANT = text("SELECT true FROM tenants WHERE name = :name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +84,10 @@ def send_email(connection: Connection, email: NewEmail) -> int:
     """Enqueue a transactional mail; its email id.
 
     Raises:
-        InputError: an unknown tenant or node, a bad address, a template that cannot work, a unique key that is taken,
-            attachments that no mail can carry.
+        InputError: an unknown tenant or node, a bad address, a template that cannot work, what can be no queue, a
+            unique key that is taken, attachments that no mail can carry.
     """
+    checked_name("queue", email.queue)
     if email.on_unknown not in ON_UNKNOWN:
         raise InputError(f"on_unknown: {email.on_unknown!r} is not one of {', '.join(ON_UNKNOWN)}")
     check(email.subject, email.text, email.html, known=email.vars.keys())
@@ -96,8 +98,7 @@ def send_email(connection: Connection, email: NewEmail) -> int:
                 address(value, header=header)
     except ComposeRefused as error:
         raise InputError(str(error)) from None
-    if connection.scalar(FIND_TENANT, {"name": email.tenant}) is None:
-        raise InputError(f"tenant {email.tenant!r} does not exist")
+    tenants.require(connection, email.tenant)
     node = _node(connection, email, to.mailbox)
     job_id = enqueue(connection, _job(email, _route(node, to.mailbox)))
     if job_id is None:
