@@ -86,6 +86,18 @@ def test_a_paused_nodes_mail_goes_to_its_sister_but_not_what_was_tried(bench: Be
     assert by_route(bench) == {"spent": 4, "free": 6}
 
 
+def test_a_node_gets_what_its_sessions_can_do_and_nothing_while_that_is_put_off_again_and_again(bench: Bench) -> None:
+    bench.node(1, name="spent", perHour=30)
+    bench.node(1, name="free", maxConnections=1)
+    campaign(bench, 200, "spent")
+    assert even_out(bench) == 60
+    with bench.engine.begin() as connection:
+        connection.execute(
+            text("UPDATE jobs SET state = 'scheduled', run_at = now() + interval '30 s' WHERE route = 'free'")
+        )
+    assert even_out(bench) == 0
+
+
 def test_a_campaigns_own_limit_moves_nothing(bench: Bench) -> None:
     bench.node(1, name="spent")
     bench.node(1, name="free")

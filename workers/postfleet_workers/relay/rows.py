@@ -49,6 +49,14 @@ SELECT route, count(*) AS jobs, extract(epoch FROM min(run_at)) AS next_run_at F
 GROUP BY route
 """)
 
+# The same of several queues, of rows that fall due within some seconds.
+SOON = text("""
+SELECT w.route, count(*) AS jobs FROM unnest(CAST(:queues AS text[])) AS q(queue) CROSS JOIN LATERAL (
+    SELECT route FROM jobs WHERE queue = q.queue AND state IN ('scheduled', 'retryable')
+      AND run_at <= (SELECT postfleet_now()) + make_interval(secs => :seconds) ORDER BY run_at LIMIT :most) w
+GROUP BY w.route
+""")
+
 # Publishing is a lease: the row stays available, offered to one message until `published_until`.
 PUBLISH = text(f"""
 WITH picked AS (
@@ -164,6 +172,12 @@ def waiting(connection: Connection, queue: str, most: int) -> dict[str, tuple[in
     """Rows that wait for their time and the earliest time (epoch seconds), by route; bounded by `most` in all."""
     found = connection.execute(WAITING, {"queue": queue, "most": most})
     return {row.route: (row.jobs, float(row.next_run_at)) for row in found}
+
+
+def soon(connection: Connection, queues: Sequence[str], seconds: float, most: int) -> dict[str, int]:
+    """Rows of these queues that wait, and for no longer than `seconds`, by route; up to `most` of each queue."""
+    found = connection.execute(SOON, {"queues": list(queues), "seconds": seconds, "most": most})
+    return {row.route: row.jobs for row in found}
 
 
 def publish(connection: Connection, queue: str, key: Key, most: int, seconds: float) -> list[Published]:

@@ -1,13 +1,15 @@
 """Give a campaign's mail that its node holds to another of its nodes that has room for it now.
 
 Only mail that was never tried is given away: greylisting lets a mail pass from where it first came. What is moved is no
-more than the other node lets through in the next minute, besides what it has to send already.
+more than the other node lets through in the next minute, at a mail a second for each of its sessions, besides what it
+has to send already. What was put off for less than a minute counts as that: a node that gets nothing through, because
+its server is away or refuses the login, must not draw the mail of all others to it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -15,7 +17,7 @@ from sqlalchemy import Connection
 
 from postfleet_workers.mail import reroute
 from postfleet_workers.placement import node_of, route, site_of
-from postfleet_workers.relay import gate, record
+from postfleet_workers.relay import gate, record, rows
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.publisher import Look
 from postfleet_workers.throttling.limiter import Limiter
@@ -24,6 +26,7 @@ from postfleet_workers.throttling.limits import Limit
 log = structlog.get_logger(__name__)
 EVERY_SECONDS = 5.0
 CAMPAIGN = "campaign:"
+MOST_COUNTED = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ def moves(
     return found
 
 
-def even_out(connection: Connection, limiter: Limiter, looks: Iterable[Look], rules: gate.Rules) -> int:
+def even_out(connection: Connection, limiter: Limiter, looks: Sequence[Look], rules: gate.Rules) -> int:
     """Move what can be moved; how many jobs."""
     held: dict[tuple[str, Key], int] = {}
     due: Counter[str] = Counter()
@@ -84,10 +87,13 @@ def even_out(connection: Connection, limiter: Limiter, looks: Iterable[Look], ru
         return 0
 
     def room(key: Key) -> int:
-        return permitted(limiter, rules.rates(key[2])) - due[node_of(key[2])]
+        return permitted(limiter, rules.rates(key[2]), rules.sessions(key[2])) - due[node_of(key[2])]
 
     moved = 0
     with connection.begin():
+        queues = sorted({look.queue for look in looks})
+        for waiting, jobs in rows.soon(connection, queues, gate.PLAN_HORIZON_SECONDS, MOST_COUNTED).items():
+            due[node_of(waiting)] += jobs
         nodes = reroute.sisters(connection, {key[1] for _, key in held})
         for move in moves(held, nodes, rules, room):
             moved += reroute.move_untried(connection, move.queue, move.key, move.route, move.jobs)
@@ -96,9 +102,8 @@ def even_out(connection: Connection, limiter: Limiter, looks: Iterable[Look], ru
     return moved
 
 
-def permitted(limiter: Limiter, limits: Sequence[Limit]) -> int:
+def permitted(limiter: Limiter, rates: Sequence[Limit], sessions: Sequence[Limit]) -> int:
     """Mails that all of these limits let through in the next minute."""
-    if not limits:
-        return gate.PLENTY
-    asks = [((limit,), gate.PLENTY) for limit in limits]
-    return min(answer.granted for answer in limiter.peek_many(asks, gate.PLAN_HORIZON_SECONDS))
+    asks = [((limit,), gate.PLENTY) for limit in rates]
+    granted = [answer.granted for answer in limiter.peek_many(asks, gate.PLAN_HORIZON_SECONDS)] if asks else []
+    return min([*granted, *(int(limit.count * gate.PLAN_HORIZON_SECONDS) for limit in sessions)], default=gate.PLENTY)
