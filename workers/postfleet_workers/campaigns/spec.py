@@ -61,7 +61,7 @@ class CampaignSpec(BaseModel):
     sender: Mailbox = Field(alias="from", description="`news@example.org` or `News <news@example.org>`.")
     reply_to: Mailbox | None = None
     nodes: Annotated[list[Name], Field(min_length=1), AfterValidator(_distinct)] = Field(
-        description="Sending nodes that share the mail evenly."
+        description="Sending nodes that share the mail, by what each may send."
     )
     queue: Name = DEFAULT_QUEUE
     subject: Line = Field(description="A Liquid template.")
