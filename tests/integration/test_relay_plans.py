@@ -14,6 +14,7 @@ from sqlalchemy import Engine, text
 from integration.ledger_steps import QUEUE, change, plan
 from postfleet_local.stack import Postgres
 from postfleet_workers import ledger
+from postfleet_workers.mail import queries
 from postfleet_workers.relay import census, gauges, rows
 from postfleet_workers.store.session import engine_for
 
@@ -43,7 +44,14 @@ KEYS = {"tenants": ["tenant-3"], "batches": ["campaign:1"], "routes": ["node-0"]
 SUSPECT = {"queue": QUEUE, **KEYS, "seconds": 30.0}
 ITEMS = {"ids": [*range(1, 51)], "publications": [1] * 50}
 CLAIM = {**ITEMS, "worker": "w", "claim": "c", "epoch": "e"}
-SETTLE = {"outcomes": json.dumps([{"id": n, "publication": 1, "claim": "c", "state": "completed"} for n in range(50)])}
+SETTLE = {
+    "ids": ITEMS["ids"],
+    "outcomes": json.dumps([{"id": n, "publication": 1, "claim": "c", "state": "completed"} for n in ITEMS["ids"]]),
+}
+MAILS = {
+    "job_ids": ITEMS["ids"],
+    "rows": json.dumps([{"job_id": n, "status": "sent", "counted": False} for n in ITEMS["ids"]]),
+}
 ABANDONED = {"queues": [QUEUE], "timeouts": "{}", "default_timeout": 1800.0, "most": 500}
 
 HOT = [
@@ -63,6 +71,8 @@ HOT = [
     pytest.param(ledger.CLAIM, CLAIM, "ix_jobs|jobs_pkey", id="claim"),
     pytest.param(ledger.UNPUBLISH, ITEMS, "ix_jobs|jobs_pkey", id="unpublish"),
     pytest.param(ledger.SETTLE, SETTLE, "ix_jobs|jobs_pkey", id="settle"),
+    pytest.param(queries.SETTLE, MAILS, "uq_emails_job_id", id="settle mails"),
+    pytest.param(queries.ADD_ATTEMPTS, MAILS, "uq_emails_job_id", id="add attempts of mails"),
     pytest.param(rows.EXPIRED, {"queues": [QUEUE], "most": 100}, "ix_jobs_expiring", id="expired"),
     pytest.param(gauges.COUNT_QUEUES, {"queues": [QUEUE], "most": 100}, "ix_jobs_discarded", id="dead letters"),
     pytest.param(gauges.COUNT_QUEUES, {"queues": [QUEUE], "most": 100}, "ix_jobs_waiting", id="overdue"),

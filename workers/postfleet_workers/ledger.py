@@ -18,6 +18,7 @@ from postfleet_workers.jobs import Job, Outcome, Permanent, Registry, Settled
 from postfleet_workers.outcomes import Move, Rescued
 from postfleet_workers.states import FINAL, State
 
+# In the order of `Job`'s fields.
 COLUMNS = """j.id, j.type, j.queue, j.tenant, j.route, j.args, j.attempt, j.max_attempts, j.snoozes, j.publication,
     j.run_at, j.expires_at, j.claimed_at, j.claim, j.claim_epoch, j.strikes"""
 
@@ -106,7 +107,8 @@ Items = Sequence[tuple[int, int]]
 
 def as_job(row: Row[Any]) -> Job:
     """A row of `COLUMNS` as a value."""
-    return Job(**row._mapping)  # noqa: SLF001 - the documented name, see sqlalchemy.Row
+    values: Sequence[Any] = row
+    return Job(*values)
 
 
 def split(items: Items) -> dict[str, list[int]]:
@@ -116,8 +118,8 @@ def split(items: Items) -> dict[str, list[int]]:
 
 def claim(connection: Connection, items: Items, *, worker: str, claim: str, epoch: str) -> list[Job]:
     """Claim what is still ours of a bundle of (job id, publication); in the bundle's order."""
-    rows = connection.execute(CLAIM, {**split(items), "worker": worker, "claim": claim, "epoch": epoch})
-    jobs = {row.id: as_job(row) for row in rows}
+    rows = connection.execute(CLAIM, {**split(items), "worker": worker, "claim": claim, "epoch": epoch}).all()
+    jobs = {job.id: job for job in map(as_job, rows)}
     return [jobs[job_id] for job_id, _ in items if job_id in jobs]
 
 
@@ -143,7 +145,7 @@ def settle(connection: Connection, results: Sequence[Result], *, worker: str, re
         for r in results
     ]  # fmt: skip
     written = {"outcomes": json.dumps(rows), "ids": [r.job.id for r in results]}
-    states = {row.id: row.state for row in connection.execute(SETTLE, written)}
+    states = {row.id: row.state for row in connection.execute(SETTLE, written).all()}
     failed = [_attempt(r, worker, fenced=r.job.id not in states) for r in results]
     if attempts := [attempt for attempt in failed if attempt]:
         connection.execute(ADD_ATTEMPTS, {"attempts": json.dumps(attempts)})

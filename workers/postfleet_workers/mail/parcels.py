@@ -21,7 +21,7 @@ from postfleet_workers.throttling.limits import Limit
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of `emails` with its contact's attributes."""
+    """One row of `emails` with its contact's attributes, as `queries.LOAD` gives it."""
 
     id: int
     job_id: int
@@ -80,8 +80,8 @@ class Store:
 
     def load(self, connection: Connection, jobs: Sequence[Job], monotonic: float, today: date) -> dict[int, Parcel]:
         """The bundle's parcels by job id; a job without an email has none. `today` is UTC's."""
-        found = connection.execute(queries.LOAD, {"job_ids": [job.id for job in jobs]}).mappings()
-        rows = [Row(**dict(row)) for row in found]
+        found = connection.execute(queries.LOAD, {"job_ids": [job.id for job in jobs]}).all()
+        rows = [Row(*row) for row in found]
         nodes = self._nodes(connection, {row.node for row in rows}, monotonic)
         tenants = self.directory.tenants.get(connection, (row.tenant for row in rows), monotonic)
         ids = (row.campaign_id for row in rows if row.campaign_id is not None)

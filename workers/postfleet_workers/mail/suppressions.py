@@ -71,7 +71,8 @@ WITH given AS (
         detail = CASE WHEN {_RANK} excluded.reason) > {_RANK} s.reason)
             THEN concat_ws('; ', excluded.detail, 'also ' || s.reason, s.detail)
             ELSE concat_ws('; ', s.detail, 'also ' || excluded.reason) END
-        WHERE s.reason <> excluded.reason AND position('also ' || excluded.reason IN coalesce(s.detail, '')) = 0
+        WHERE {_RANK} excluded.reason) > {_RANK} s.reason) OR s.reason <> excluded.reason
+            AND position('also ' || excluded.reason IN coalesce(s.detail, '')) = 0
     RETURNING xmax = 0 AS added
 )
 SELECT count(*) FILTER (WHERE added) AS added, count(*) FILTER (WHERE NOT added) AS changed,
@@ -179,7 +180,7 @@ def find(connection: Connection, wanted: Collection[Wanted], key: bytes | None) 
         (row.tenant, row.address or row.hash): Suppressed(
             Reason(row.reason), row.tenant == EVERYONE, row.detail, row.created_at
         )
-        for row in connection.execute(FIND, parameters)
+        for row in connection.execute(FIND, parameters).all()
     }
     found = {}
     for mail in wanted:
