@@ -114,6 +114,7 @@ def test_asked_to_end_while_it_writes_it_answers_first(fleet: Fleet) -> None:
         server.join(30)
         assert answers == [(250, "2.0.0 OK")]
         assert inbound.process.popen.wait(15) == 0
+        assert idle.noop()[0] == 421, "RFC 5321 3.8"
         with pytest.raises(smtplib.SMTPServerDisconnected):
             idle.noop()
     assert counts(fleet) == (1, 1, "bounced")

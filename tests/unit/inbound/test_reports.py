@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,29 @@ def test_a_report_that_was_cut_anywhere_is_read_as_far_as_it_goes(name: str) -> 
     for end in range(0, len(whole), 97):
         read(whole[:end], KEY)
         read(whole[:end], KEY, complaints=True)
+
+
+@pytest.mark.parametrize("name", ["postfix-unknown-user", "qmail", "exim-prose"])
+def test_however_long_the_mail_in_it_a_report_is_read(name: str) -> None:
+    whole = (CORPUS / f"{name}.eml").read_bytes().replace(b"\n", b"\r\n")
+    assert read(whole + b"x" * 76 + b"\r\n" * 200_000, KEY) == read(whole, KEY)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"From: mailer-daemon@x\n\n", id="prose"),
+        pytest.param(
+            b"Content-Type: multipart/report; boundary=x\n\n--x\nContent-Type: message/delivery-status\n\nA: b\n\n",
+            id="report",
+        ),
+    ],
+)
+@pytest.mark.parametrize("unit", [b"\r\n", b"\n", b"a,", b"a:\n\n"])
+def test_no_mail_takes_long_to_read(head: bytes, unit: bytes) -> None:
+    begun = time.process_time()
+    read(head + unit * (1024 * 1024), KEY)
+    assert time.process_time() - begun < 10, "minutes, when all of it is looked at"
 
 
 @given(st.binary(max_size=300), st.booleans())

@@ -1,7 +1,8 @@
 """The SMTP server at the return-path domains: takes mail to addresses that we signed, answers 250 when it is written.
 
 Anything else is turned away at RCPT. Without PostgreSQL the answer is `451`, so that the sender keeps its report and
-comes again. There are never more than `MOST_CONNECTIONS`: the oldest makes room.
+comes again. There are never more than `MOST_CONNECTIONS`: the oldest that gives no mail just now makes room. Of a mail
+no more is kept than is read, so that all connections together need little.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 
 from postfleet_workers.errors import InputError, StoreUnavailable
-from postfleet_workers.inbound.recording import take
+from postfleet_workers.inbound.recording import TooEarly, take
+from postfleet_workers.inbound.reports import READ_BYTES
 from postfleet_workers.mail import returnpath
 from postfleet_workers.metrics.inbound import InboundMetrics
 
@@ -30,10 +32,12 @@ CONNECTIONS = 2  # to PostgreSQL, and threads that use them
 MOST_CONNECTIONS = 100
 MOST_BYTES = 10 * 1024 * 1024
 MOST_COMMANDS = 1_000  # of each verb in one connection; servers then connect anew
-LINE_BYTES = 64 * 1024  # RFC 5321 has 1,000; reports quote what came with longer ones
+PIECE_BYTES = 64 * 1024  # of a line longer than that, as reports quote them, and which RFC 5321 does not know
 IDLE_SECONDS = 300.0  # RFC 5321 4.5.3.2.7
 PATIENCE_SECONDS = 60.0
 LATER = "451 4.3.0 Try again later"
+TOO_MUCH = "552 5.3.4 Too much"
+ENDS = "421 4.3.2 Closing; come again"
 
 
 class Listener:
@@ -54,7 +58,7 @@ class Listener:
         self._metrics = metrics
         self._certificate = certificate
         self._threads = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="inbound")
-        self._open: dict[_Smtp, asyncio.BaseTransport] = {}  # in the order of arrival
+        self._open: dict[_Smtp, None] = {}  # in the order of arrival
         self._taking: set[_Smtp] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -72,16 +76,18 @@ class Listener:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
-        for transport in list(self._open.values()):
-            transport.close()
+        for connection in list(self._open):
+            connection.hang_up()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def opened(self, connection: _Smtp, transport: asyncio.BaseTransport) -> None:
+    def opened(self, connection: _Smtp) -> None:
         """A connection was made."""
-        self._open[connection] = transport
-        if len(self._open) > MOST_CONNECTIONS:
+        if len(self._open) >= MOST_CONNECTIONS:
             self._metrics.refused("connections")
-            self._open.pop(next(iter(self._open))).close()
+            oldest = next((one for one in self._open if one not in self._taking), next(iter(self._open)))
+            self.closed(oldest)
+            oldest.hang_up()
+        self._open[connection] = None
 
     def closed(self, connection: _Smtp) -> None:
         """A connection ended."""
@@ -118,16 +124,16 @@ class Listener:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """Write down what the mail says; 250 only after the commit."""
-        content = envelope.content
-        if not isinstance(content, bytes):
-            raise TypeError("aiosmtpd was told not to decode")
+    async def report(self, recipient: str, content: bytes, peer: str) -> str:
+        """Write down what a mail says; 250 only after the commit."""
         work = asyncio.get_running_loop().run_in_executor(
-            self._threads, take, self._engine, self._key, envelope.rcpt_tos[0], content
+            self._threads, take, self._engine, self._key, recipient, content
         )
         try:
             kind = await asyncio.wait_for(work, PATIENCE_SECONDS)
+        except TooEarly:
+            self._metrics.refused("early")
+            return LATER
         except (StoreUnavailable, TimeoutError) as error:
             self._metrics.refused("postgresql")
             log.warning("inbound_put_off", error=str(error).splitlines()[0] if str(error) else "timed out")
@@ -138,7 +144,7 @@ class Listener:
             return LATER
         self._metrics.took(kind)
         # The address itself would let whoever reads the log make up bounces.
-        log.info("inbound", kind=kind, email_id=_email_of(envelope.rcpt_tos[0], self._key))
+        log.info("inbound", kind=kind, email_id=_email_of(recipient, self._key), peer=peer)
         return "250 2.0.0 OK"
 
     async def handle_exception(self, error: Exception) -> str:
@@ -168,7 +174,7 @@ def _email_of(address: str, key: bytes) -> int | None:
 class _Smtp(SMTP):
     """One connection."""
 
-    line_length_limit = LINE_BYTES
+    line_length_limit = PIECE_BYTES
 
     def __init__(self, listener: Listener, **options: Any) -> None:
         self._listener = listener
@@ -177,7 +183,8 @@ class _Smtp(SMTP):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin, or go on with TLS."""
         if self._original_transport is None:
-            self._listener.opened(self, transport)
+            self._peer = str((transport.get_extra_info("peername") or ("",))[0])
+            self._listener.opened(self)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -185,13 +192,49 @@ class _Smtp(SMTP):
         self._listener.closed(self)
         super().connection_lost(error)
 
-    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802
-        """Take a mail; returns when it has its answer."""
+    def hang_up(self) -> None:
+        """End now, whether the peer reads what it was told or not (RFC 5321 3.8: with a 421)."""
+        if isinstance(self.transport, asyncio.Transport):
+            self.transport.write(f"{ENDS}\r\n".encode())
+            self.transport.abort()
+
+    def _timeout_cb(self) -> None:
+        self.hang_up()
+
+    async def smtp_DATA(self, arg: str | None) -> None:  # noqa: N802
+        """Take a mail; returns when it has its answer. Not as aiosmtpd does it, which bounds no line in memory."""
+        if arg:
+            await self.push("501 Syntax: DATA")
+            return
+        if self.envelope is None or self.session is None or not self.envelope.rcpt_tos:
+            await self.push("503 5.5.1 RCPT first")
+            return
         self._listener.taking(self)
         try:
-            await super().smtp_DATA(arg)
+            await self.push("354 End data with <CR><LF>.<CR><LF>")
+            size, content = await self._content()
+            answer = TOO_MUCH
+            if size <= MOST_BYTES:
+                answer = await self._listener.report(self.envelope.rcpt_tos[0], content, self._peer)
+            self.envelope = self._create_envelope()
+            await self.push(answer)
         finally:
             self._listener.took(self)
+
+    async def _content(self) -> tuple[int, bytes]:
+        """How much came until a line with nothing but a dot, and the first `READ_BYTES` of it (RFC 5321 4.5.2)."""
+        size, kept, begins = 0, bytearray(), True
+        while True:
+            try:
+                piece = await self._reader.readuntil(b"\r\n")
+            except asyncio.LimitOverrunError as error:
+                piece = await self._reader.read(error.consumed)
+            if begins and piece == b".\r\n":
+                return size, bytes(kept)
+            text = piece[1:] if begins and piece.startswith(b".") else piece
+            size += len(text)
+            kept += text[: READ_BYTES - len(kept)]
+            begins = piece.endswith(b"\r\n")
 
 
 class Certificate:
@@ -204,23 +247,23 @@ class Certificate:
     def __init__(self, chain: Path, key: Path | None) -> None:
         self._chain = chain
         self._key = key
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self._seen = 0.0
         try:
-            self._load()
+            self._seen, self._context = self._load()
         except (OSError, ssl.SSLError) as error:
             raise InputError(f"POSTFLEET_INBOUND_TLS_CERT={chain}: {error.strerror or error}") from None
 
     def context(self) -> ssl.SSLContext:
         """For the next connection. One that cannot be read leaves the one before it."""
         try:
-            self._load()
+            if self._chain.stat().st_mtime != self._seen:
+                self._seen, self._context = self._load()
         except (OSError, ssl.SSLError) as error:
             log.warning("certificate_unreadable", file=str(self._chain), error=str(error))
         return self._context
 
-    def _load(self) -> None:
+    def _load(self) -> tuple[float, ssl.SSLContext]:
+        """A context of its own: one whose loading failed half-way has a certificate and no key."""
         changed = self._chain.stat().st_mtime
-        if changed != self._seen:
-            self._context.load_cert_chain(self._chain, self._key)
-            self._seen = changed
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self._chain, self._key, password="")  # else OpenSSL asks at the terminal
+        return changed, context

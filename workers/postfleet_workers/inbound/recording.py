@@ -1,7 +1,7 @@
 """Write down what a report says, in one transaction: the event, what the email is now, whom not to write to again.
 
 Everything here is safe to repeat: a server that did not get our 250 sends its report again. A mail bounces once and is
-complained of once, whatever number of reports say so; each delay notice counts.
+complained of once, whatever number of reports say so; of the notices that it is late `MOST_DELAYS` count.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import structlog
 from sqlalchemy import Connection, Engine, text
 
+from postfleet_workers.errors import TransientError
 from postfleet_workers.inbound.reports import Action, Complaint, DeliveryReport, Ignored, read
 from postfleet_workers.mail import events, returnpath, suppressions
 from postfleet_workers.mail.reply import MAX_TEXT, Phase, Reply
@@ -19,7 +20,15 @@ from postfleet_workers.store.session import transaction
 
 log = structlog.get_logger(__name__)
 
+MOST_DELAYS = 100  # servers send one a day at most: so that nobody who knows a return path fills the table
+
 FIND = text("SELECT id, recipient FROM emails WHERE id = :id")
+# Its server may tell of a mail before the worker that sent it does.
+UNDER_WAY = text("""
+SELECT EXISTS (SELECT FROM emails e JOIN jobs j ON j.id = e.job_id
+               WHERE e.id = :id AND e.status IN ('queued', 'sending', 'deferred') AND j.state = 'executing')
+""")
+DELAYS = text("SELECT count(*) FROM email_events WHERE email_id = :id AND kind = 'delay'")
 FIND_BY_MESSAGE_ID = text("""
 SELECT id FROM emails
 WHERE recipient IN (:recipient, lower(:recipient)) AND message_id IN (:message_id, :without_domain) LIMIT 1
@@ -32,6 +41,11 @@ ON CONFLICT (unique_key) DO NOTHING
 # A mail whose fate nobody knew did arrive somewhere, it turns out.
 BOUNCE = text("UPDATE emails SET status = 'bounced', reply = :detail WHERE id = :id AND status IN ('sent', 'unknown')")
 
+
+class TooEarly(TransientError):  # noqa: N818 - a state of the world
+    """The mail is on its way yet, and what became of it is not written down: the report is to come again."""
+
+
 _UNSUBSCRIBED = {True: "unsubscribe", False: "repeated", None: "unidentified"}
 
 
@@ -42,6 +56,7 @@ def take(engine: Engine, key: bytes, recipient: str, content: bytes) -> str:
 
     Raises:
         StoreUnavailable: PostgreSQL went away; nothing is sure to be written.
+        TooEarly: it is about a mail that is being sent just now; nothing was written.
     """
     leaving = returnpath.read_unsubscribe(recipient, key)
     if leaving is not None:
@@ -77,8 +92,12 @@ def _delivery(connection: Connection, key: bytes, report: DeliveryReport, email_
             return "delivered"
         case Action.DELAYED:
             digest = hashlib.sha256(content).hexdigest()[:32]
+            if connection.execute(DELAYS, {"id": email_id}).scalar_one() >= MOST_DELAYS:
+                return "repeated"
             return "delay" if _event(connection, email_id, "delay", detail, digest) else "repeated"
         case Action.FAILED:
+            if connection.execute(UNDER_WAY, {"id": email_id}).scalar_one():
+                raise TooEarly(f"email {email_id} is being sent")
             if not _event(connection, email_id, "bounce", detail):
                 return "repeated"
             connection.execute(BOUNCE, {"id": email_id, "detail": detail})

@@ -21,12 +21,16 @@ from postfleet_workers.mail import reply as replies
 from postfleet_workers.mail import returnpath, tokens
 from postfleet_workers.mail.reply import Reply
 
-PROSE_BYTES = 512 * 1024  # nobody writes more of it
+# What reports say stands before the mail that they are about. More would let one mail take minutes of a processor:
+# parsers and detectors look through blank lines again and again.
+READ_BYTES = 128 * 1024
+PROSE_BYTES = 32 * 1024
 _CODE = re.compile(r"(?:^|[\s:;(])([45]\d\d)[ :-]")
 _SERVERS = frozenset({"mailer-daemon", "postmaster"})
 _ENHANCED = re.compile(r"(?<![\d.])([45]\.\d{1,3}\.\d{1,3})(?![\d.])")
 _ENHANCED_ONLY = re.compile(r"[245]\.\d{1,3}\.\d{1,3}")
 _REPLY_LINE = re.compile(r"\s*(\d{3})[ -]\s*")
+_DELIVERY_STATUS = ("message/delivery-status", "message/global-delivery-status")
 _SAYS_NOTHING = frozenset({"5.0.0", "4.0.0"})  # RFC 3463: other undefined status
 
 
@@ -102,8 +106,14 @@ Report = DeliveryReport | Complaint | Ignored
 
 
 def read(content: bytes, key: bytes, *, complaints: bool = False) -> Report:
-    """What a mail says; `complaints`: it came to the address where nothing else is expected."""
-    message = message_from_bytes(content)
+    """What a mail says, of which the first `READ_BYTES` are looked at.
+
+    Args:
+        content: the mail, or its beginning.
+        key: what our return paths and headers are signed with.
+        complaints: it came to the address where nothing else is expected.
+    """
+    message = message_from_bytes(content[:READ_BYTES])
     if statuses := tuple(_statuses(message)):
         return DeliveryReport(statuses)
     feedback = _feedback(message)
@@ -111,14 +121,14 @@ def read(content: bytes, key: bytes, *, complaints: bool = False) -> Report:
         return _complaint(message, feedback, key)
     if _is_auto_reply(message):
         return Ignored.AUTO_REPLY
-    if len(content) <= PROSE_BYTES and (status := _from_prose(message)):
+    if _part(message, *_DELIVERY_STATUS) is None and (status := _from_prose(message_from_bytes(content[:PROSE_BYTES]))):
         return DeliveryReport((status,))
     return Ignored.OTHER
 
 
 def _statuses(message: Message) -> Iterator[Status]:
     """The groups of a `message/delivery-status` (RFC 3464 2.1): the message's, then one for each recipient."""
-    part = _part(message, "message/delivery-status", "message/global-delivery-status")
+    part = _part(message, *_DELIVERY_STATUS)
     for group in _held(part):
         action = _action(_text(group, "Action"))
         if action is not None:

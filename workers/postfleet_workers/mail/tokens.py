@@ -99,7 +99,7 @@ def tag(key: bytes, kind: Kind, signed: str) -> str:
 
 def is_tag(key: bytes, kind: Kind, signed: str, given: str) -> bool:
     """Whether `given` is the tag of `signed`, whatever its case."""
-    return hmac.compare_digest(tag(key, kind, signed).encode(), given.lower().encode())
+    return hmac.compare_digest(tag(key, kind, signed).encode(), given.lower().encode(errors="replace"))
 
 
 def address_hash(key: bytes, address: str) -> str:

@@ -8,7 +8,7 @@ KINDS = (
     "bounce", "delay", "delivered", "complaint", "repeated", "auto_reply", "not_spam", "unidentified", "unreadable",
     "unsubscribe", "other",
 )  # fmt: skip
-REFUSALS = ("address", "connections", "postgresql")
+REFUSALS = ("address", "connections", "early", "postgresql")
 
 
 class InboundMetrics:
@@ -21,7 +21,8 @@ class InboundMetrics:
         )
         self._refused = Counter(
             "inbound_refused_total",
-            "What was turned away: addresses not ours, connections beyond the most, mail while PostgreSQL is away.",
+            "What was turned away: addresses not ours, connections beyond the most, bounces of mail that is being sent "
+            "yet, mail while PostgreSQL is away.",
             ("reason",),
             registry=registry,
         )
