@@ -128,6 +128,49 @@ def test_no_token_of_others_leads_anywhere(web: Web, fleet: Fleet, email_id: int
     assert events(fleet) == []
 
 
+def test_a_link_that_no_parser_takes_leads_where_its_author_wrote(web: Web, fleet: Fleet, email_id: int) -> None:
+    answer = web.ask("GET", LINKS.click(email_id, "HTTPS://[shop.example/?a"))
+    assert (answer.status, answer.headers["location"]) == (302, "HTTPS://[shop.example/?a")
+    assert "Traceback" not in web.process.log.read_text()
+
+
+def test_no_address_in_a_token_ends_a_header(web: Web, email_id: int) -> None:
+    answer = web.ask("GET", LINKS.click(email_id, "https://shop.example/\r\nSet-Cookie: a=b"))
+    assert answer.headers["location"] == "https://shop.example/%0D%0ASet-Cookie:%20a=b"
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_connection_serves_for_as_long_as_it_is_used(web: Web, fleet: Fleet, email_id: int) -> None:
+    path = urlsplit(LINKS.unsubscribe(email_id)).path
+    request = f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    with connected(web) as busy, connected(web) as silent, connected(web) as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        deaf.sendall(request * 5_000)
+        answers = busy.makefile("rb")
+        rounds = 0
+        silent.settimeout(1)
+        while True:
+            busy.sendall(request)
+            assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+            length = 0
+            while (line := answers.readline()) != b"\r\n":
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            answers.read(length)
+            rounds += 1
+            try:
+                assert silent.recv(10) == b""
+            except TimeoutError:
+                continue
+            break
+        busy.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n".encode())
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n", "older than a silent one may get, and not sent away"
+        assert rounds > 1
+        descriptors = reader(web.process)
+        fleet.until(lambda: descriptors("process_open_fds") < 60, "the deaf one is gone")
+    assert suppressed(fleet)
+
+
 def test_an_open_is_a_picture_that_nobody_keeps(web: Web, fleet: Fleet, email_id: int) -> None:
     answer = web.ask("GET", LINKS.open(email_id))
     assert (answer.status, answer.headers["content-type"]) == (200, "image/gif")

@@ -27,9 +27,11 @@ from postfleet_workers.web.unsubscribing import CONNECTIONS, Unsubscribing
 log = structlog.get_logger(__name__)
 
 MOST_CONNECTIONS = 1000  # more are told 503
-CONNECTION_SECONDS = 15.0  # whoever says nothing, or a letter now and then, keeps nobody out for long
+# From the first byte of a request to the last one of its answer; that of unsubscribing takes 13 s at most. Whoever says
+# nothing, or a letter now and then, or does not listen, keeps nobody out for long.
+REQUEST_SECONDS = 20.0
 MOST_HEAD_BYTES = 16 * 1024  # a signed address of a link is the longest of it
-IDLE_SECONDS = 10
+IDLE_SECONDS = 75  # longer than proxies keep connections: a POST on one that just ends is lost, they do not repeat it
 # Of the shutdown: answers that were begun, then what readers did.
 ANSWER_SECONDS = 10
 FLUSH_SECONDS = 10.0
@@ -87,15 +89,40 @@ def serve(settings: Settings, key: bytes) -> None:
 
 
 class _Connection(H11Protocol):
-    """Ends after a while, with the answer that it is at: uvicorn by itself waits for the head of a request for ever."""
+    """Ends when a request takes too long: uvicorn by itself waits for its head, and to be heard, for ever."""
+
+    _end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._end = self.loop.call_later(CONNECTION_SECONDS, self.shutdown)
+        self._begun()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._begun()
+
+    def on_response_complete(self) -> None:
+        self._ended()
+        super().on_response_complete()
+        if not self.cycle.response_complete:  # the next request was there already
+            self._begun()
+
+    def timeout_keep_alive_handler(self) -> None:
+        super().timeout_keep_alive_handler()
+        self._begun()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._end.cancel()
+        self._ended()
         super().connection_lost(exc)
+
+    def _begun(self) -> None:
+        if self._end is None:
+            self._end = self.loop.call_later(REQUEST_SECONDS, self.transport.abort)
+
+    def _ended(self) -> None:
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -12,9 +12,9 @@ anything that was asked, no redirect leads where a token does not say, and no lo
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Literal
-from urllib.parse import urlsplit
 
 import structlog
 from starlette.applications import Starlette
@@ -41,6 +41,7 @@ MOST_BODY_BYTES = 8 * 1024
 BODY_SECONDS = 5.0
 RETRY_SECONDS = 30
 HTML = "text/html; charset=utf-8"
+WEB = re.compile("https?://", re.IGNORECASE)
 ENDPOINTS = {"/u/": "unsubscribe", "/c/": "click", "/o/": "open"}
 HEADERS = {
     "Cache-Control": "no-store",
@@ -83,7 +84,7 @@ class Site:
 
     async def _click(self, request: Request) -> Response:
         token = self._token(request, Kind.CLICK)
-        if urlsplit(token.text).scheme not in ("http", "https"):
+        if not WEB.match(token.text):  # no more is looked at: what no parser takes was written so by the mail's author
             raise HTTPException(404)
         self._note(request, "click", token)
         return RedirectResponse(token.text, 302)
