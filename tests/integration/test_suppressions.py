@@ -67,6 +67,13 @@ def test_a_transactional_mail_is_stopped_by_everyones_entry_beside_a_tenants_uns
     assert found(engine, mail) == {mail: "complaint"}
 
 
+def test_no_words_of_a_detail_keep_a_stronger_reason_out(engine: Engine) -> None:
+    ann = "ann@example.org"
+    add(engine, entry(ann, Reason.UNSUBSCRIBE, detail="she called, also complaint by letter"))
+    assert add(engine, entry(ann, Reason.COMPLAINT)) == Added(changed=1)
+    assert rows(engine, "SELECT reason FROM suppressions") == [("complaint",)]
+
+
 def test_adding_again_changes_nothing_and_a_second_reason_is_kept_in_words(engine: Engine) -> None:
     ann = "ann@example.org"
     assert add(engine, entry(ann, Reason.UNSUBSCRIBE, detail="link")) == Added(added=1)
@@ -164,6 +171,10 @@ def test_an_erased_address_leaves_its_hash_and_is_obeyed_ever_after(engine: Engi
                 "INSERT INTO email_events (email_id, kind, url, unique_key) "
                 "VALUES (:sent, 'click', 'https://example.com/?for=ann@example.org', 'x')"
             ),
+            (
+                "INSERT INTO email_events (email_id, kind, url, unique_key) "
+                "VALUES (:sent, 'click', 'https://example.com/?for=Ann%40example%2Eorg&x=ann%2540', 'y')"
+            ),
             "INSERT INTO contacts (tenant, email) VALUES ('acme', 'ann@example.org'), ('acme', 'joann@example.org')",
         ):
             connection.execute(text(statement), {"sent": sent, "job_id": job_id})
@@ -184,6 +195,9 @@ def test_an_erased_address_leaves_its_hash_and_is_obeyed_ever_after(engine: Engi
     for table in ("emails", "email_attempts", "email_events", "jobs", "contacts", "suppressions"):
         held = rows(engine, f"SELECT t::text FROM {table} t WHERE t::text ~* '\\mann@example.org'")
         assert held == [], table
+    assert rows(engine, "SELECT url FROM email_events WHERE unique_key = 'y'") == [
+        (f"https://example.com/?for={stands_in}&x=ann%2540",)
+    ]
     hashed = address_hash(KEY, ann)
     assert rows(engine, "SELECT tenant, hash, reason FROM suppressions WHERE address IS NULL ORDER BY tenant") == [
         ("", hashed, "erasure"),

@@ -40,8 +40,8 @@ ON CONFLICT (tenant, hash) DO UPDATE SET reason = excluded.reason
 
 
 def _scrub(table: str, where: str, *columns: str) -> TextClause:
-    """Put the placeholder where texts have the address. `***=`: what follows is no pattern (PostgreSQL, 9.7.3)."""
-    changes = ", ".join(f"{c} = regexp_replace({c}, '***=' || :address, :placeholder, 'gi')" for c in columns)
+    """Put the placeholder where texts have the address."""
+    changes = ", ".join(f"{c} = regexp_replace({c}, :written, :placeholder, 'gi')" for c in columns)
     return text(f"UPDATE {table} SET {changes} WHERE {where}")  # noqa: S608 - constants joined
 
 
@@ -70,6 +70,11 @@ def placeholder(key: bytes, address: str) -> str:
     return f"{address_hash(key, address)}@{ERASED_DOMAIN}"
 
 
+def written(address: str) -> str:
+    """A pattern (PostgreSQL, 9.7.3) of an address as texts have it, and as links have it, with `%40` for its `@`."""
+    return "".join(c if c.isalnum() else rf"(?:\{c}|%{ord(c):02x})" for c in address)
+
+
 def erase(connection: Connection, address: str, tenant: str | None, key: bytes) -> Erased:
     """Erase an address, in the caller's transaction; safe to repeat.
 
@@ -83,6 +88,7 @@ def erase(connection: Connection, address: str, tenant: str | None, key: bytes) 
     owner = EVERYONE if tenant is None else tenant
     names = {
         "address": address,
+        "written": written(address),
         "placeholder": placeholder(key, address),
         "hash": address_hash(key, address),
         "tenant": tenant,
