@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 from dns_lab import SERVFAIL, DnsLab
 from mail_bench import Bench
@@ -103,6 +103,23 @@ def test_with_every_server_away_one_mail_is_deferred_and_the_rest_wait_untried(w
     assert [type(o) for o in found] == [Snooze] * 5
     assert world.bench.statuses() == ["deferred", *["queued"] * 4]
     assert len(world.bench.attempts()) == 1
+
+
+def test_mail_that_has_waited_for_a_dead_server_is_deferred_untried_and_given_up_when_it_is_too_old(
+    world: World,
+) -> None:
+    world.first.stop()
+    world.second.stop()
+    world.send(*(f"u{i}@b.example" for i in range(3)))
+    with world.bench.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET snoozes = 3"))
+    found = world.bench.run_again()
+    assert [getattr(outcome, "kind", "") for outcome in found] == ["deferred"] * 3
+    assert world.bench.statuses() == ["deferred"] * 3
+    with world.bench.engine.begin() as connection:
+        connection.execute(text("UPDATE emails SET begun_at = begun_at - interval '6 days'"))
+    world.bench.run_again()
+    assert world.bench.statuses() == ["bounced"] * 3
 
 
 def test_one_receivers_outage_does_not_hold_up_the_others(world: World) -> None:

@@ -20,7 +20,7 @@ from postfleet_workers.errors import InputError, PermanentError, PipeUnavailable
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Run, Snooze, Transient
 from postfleet_workers.mail.admission import limits_at, sessions_at
 from postfleet_workers.mail.directory import Directory
-from postfleet_workers.mail.errors import ConnectionLost, NowhereToGo, SetupFault, SmtpFault
+from postfleet_workers.mail.errors import ConnectionLost, NowhereToGo, SetupFault, SmtpFault, Unreachable
 from postfleet_workers.mail.exchange import OWN_SERVER, Destination, Exchanges
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outcome import (
@@ -41,7 +41,7 @@ from postfleet_workers.mail.reply import NO_ANSWER, Phase, to_detail
 from postfleet_workers.mail.sessions import Held, Sessions
 from postfleet_workers.mail.smtp import CLOSING, Answer
 from postfleet_workers.placement import SHARED, node_of
-from postfleet_workers.store.session import transaction
+from postfleet_workers.store.session import statements
 from postfleet_workers.throttling.limiter import Limiter
 from postfleet_workers.throttling.limits import Limit
 
@@ -50,6 +50,9 @@ log = structlog.get_logger(__name__)
 PIPE_AWAY_SECONDS = 5.0
 AFTER_FAULT_SECONDS = 30.0
 SESSION_WAIT_SECONDS = 5.0
+# So often a mail waits for a recipient's server that is away, untried. Then it is deferred as if it had been tried, or
+# it would come back for ever: of much mail for one dead server each gets its turn to try it but once in days.
+MOST_WAITS = 3
 # The relay knows within a poll that a node is gone or has moved, and sends its mail by the right road, or holds it. Not
 # at once: where workers and relay disagree for good, about POSTFLEET_NODE say, the mail would run in a circle.
 MISPLACED_SECONDS = 1.0
@@ -109,6 +112,7 @@ class Delivery:
         self._permits: dict[Shelf, Permits] = {}
         self._left: Counter[Shelf] = Counter()  # mails of the bundle that are still to come, by domain for want of site
         self._broken: dict[Lane, Outcome] = {}  # what happens to the rest of the mails that go there
+        self._away: dict[Lane, SmtpFault] = {}  # recipients' servers
         self._over: Outcome | None = None  # what happens to all the rest
         self._noted = False  # the journal says how this mail ended, or that its dot went out
 
@@ -140,7 +144,7 @@ class Delivery:
 
     def _load(self) -> dict[int, Parcel]:
         deps = self._deps
-        with transaction(deps.engine) as connection:
+        with statements(deps.engine) as connection:
             store = Store(deps.directory, deps.place, deps.supplies.key)
             return store.load(connection, self._jobs, deps.monotonic(), self._run.now().date())
 
@@ -173,8 +177,10 @@ class Delivery:
 
     def _try(self, job: Job, parcel: Parcel, node: NodeSpec, destination: Destination) -> Outcome:
         lane = node.name, destination.key
-        if self._over or lane in self._broken:
-            return self._over or self._broken[lane]
+        if self._over:
+            return self._over
+        if lane in self._broken:
+            return self._put_off(job, parcel, destination, lane)
         try:
             mail = self._press.make(parcel, node, self._run.now())
             return self._send(job, parcel, node, destination, mail)
@@ -186,10 +192,20 @@ class Delivery:
             if isinstance(fault, ConnectionLost | NowhereToGo):
                 return outcome
             self._broken[lane] = self._rest(node.name, fault, outcome)
-            return self._broken[lane] if fault.remembered else outcome  # what was not tried is not deferred either
+            if node.direct and isinstance(fault, Unreachable):
+                self._away[lane] = fault
+            return self._put_off(job, parcel, destination, lane) if fault.remembered else outcome
         except PipeUnavailable as error:
             self._over = Snooze(PIPE_AWAY_SECONDS, f"Redis is away: {error}", kind="redis_away")
             return self._over
+
+    def _put_off(self, job: Job, parcel: Parcel, destination: Destination, lane: Lane) -> Outcome:
+        """What happens to a mail that is not tried now; it is not deferred either, at first."""
+        fault = self._away.get(lane)
+        if fault is None or job.snoozes < MOST_WAITS:
+            return self._broken[lane]
+        target = Target(parcel.row.node, destination.site, fault.host)
+        return outcome_of_fault(fault, target, self._history(parcel), self._deps.schedule)
 
     def _rest(self, node: str, fault: SmtpFault, outcome: Outcome) -> Outcome:
         """What the bundle's other mails of the node wait for, after its session could not be opened."""

@@ -19,6 +19,7 @@ from postfleet_workers.clock import monotonic
 
 MAX_LINE = 8192
 MAX_LINES = 200
+MAX_REPLY = 16_384  # what is kept of it: nobody needs more, and `reply.parse` remembers many
 BLOCK = 65_536
 TICK_SECONDS = 1.0
 
@@ -51,7 +52,7 @@ class Wire(smtplib.SMTP):
             if not line[:3].isdigit() or line[3:4] not in b"- ":
                 return -1, line.strip()
             if line[3:4] != b"-":
-                return int(line[:3]), b"\n".join(lines)
+                return int(line[:3]), b"\n".join(lines)[:MAX_REPLY]
         raise smtplib.SMTPServerDisconnected("a reply without an end")
 
     def spoke(self) -> bool:
