@@ -39,14 +39,15 @@ JOIN LATERAL (SELECT finished_at FROM email_attempts WHERE node = asked.node AND
               ORDER BY finished_at DESC LIMIT 1) AS latest ON true
 """
 
-# The newest failed session of each node, as far as the ledger's latest attempts tell. What failed before the server was
-# asked anything (`message`) says nothing about it.
+# The newest failed session of each node, as far as the ledger's latest attempts tell. What failed before a server was
+# asked anything says nothing about it: mail that could not be made (`message`), that must not go out (`suppressed`), or
+# whose domain takes none (`recipient`).
 FAILED_SESSIONS = """
 SELECT DISTINCT ON (node) node, phase, reply, extract(epoch FROM finished_at)::float8
 FROM (SELECT id, node, phase, outcome, scope, reply, finished_at FROM email_attempts
       ORDER BY id DESC LIMIT %(latest)s) AS latest
-WHERE node = ANY(%(nodes)s) AND phase IN ('connect', 'banner', 'ehlo', 'starttls', 'auth') AND outcome <> 'sent'
-  AND scope IS DISTINCT FROM 'message'
+WHERE node = ANY(%(nodes)s) AND phase IN ('connect', 'banner', 'ehlo', 'starttls', 'auth')
+  AND outcome NOT IN ('sent', 'suppressed') AND (scope IS NULL OR scope NOT IN ('message', 'recipient'))
 ORDER BY node, id DESC
 """
 

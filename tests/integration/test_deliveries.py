@@ -83,7 +83,7 @@ def test_a_large_past_is_read_in_pieces_and_not_told_before_its_end(connection: 
     assert deliveries.accepted("a") == 8
 
 
-def test_failed_sessions_are_told_and_mails_that_could_not_be_made_are_not(
+def test_failed_sessions_are_told_and_mails_that_never_asked_a_server_are_not(
     connection: psycopg.Connection[Any],
 ) -> None:
     attempt(connection, "a", 100)
@@ -91,13 +91,15 @@ def test_failed_sessions_are_told_and_mails_that_could_not_be_made_are_not(
     attempt(connection, "a", 50, outcome="failed", phase="auth", scope="source", reply="535 no")
     attempt(connection, "b", 40, outcome="deferred", phase="connect", scope="destination", reply="refused")
     attempt(connection, "c", 30, outcome="failed", phase="connect", scope="message", reply="template")
+    attempt(connection, "d", 20, outcome="suppressed", phase="connect", reply="manual")
+    attempt(connection, "e", 10, outcome="bounced", phase="connect", scope="recipient", reply="556 5.1.10 null MX")
     deliveries = Deliveries(time.monotonic)
-    deliveries.look(connection, ["a", "b", "c"], now=5000.0)
-    a, b, c = (deliveries.experience(node) for node in "abc")
+    deliveries.look(connection, ["a", "b", "c", "d", "e"], now=5000.0)
+    a, b, *others = (deliveries.experience(node) for node in "abcde")
     assert (a.sent_at, a.failed_at) == (pytest.approx(4900, abs=2), pytest.approx(4950, abs=2))
     assert (a.phase, a.failure) == ("auth", "535 no")
     assert (b.sent_at, b.phase, b.failure) == (None, "connect", "refused")
-    assert (c.sent_at, c.failed_at) == (None, None)
+    assert [(other.sent_at, other.failed_at) for other in others] == [(None, None)] * 3
 
 
 def test_queues_that_no_pool_serves_are_counted(connection: psycopg.Connection[Any]) -> None:
