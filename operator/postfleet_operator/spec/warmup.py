@@ -48,7 +48,7 @@ class Warmup(Model):
 
     enabled: bool = True
     start_date: (
-        Annotated[str, BeforeValidator(_is_date), StringConstraints(min_length=10, max_length=10, pattern=names.DATE)]
+        Annotated[str, StringConstraints(min_length=10, max_length=10, pattern=names.DATE), BeforeValidator(_is_date)]
         | None
     ) = None
     initial_per_day: int = Field(default=50, ge=1, le=MOST_A_DAY)
