@@ -49,7 +49,9 @@ COMMANDS: dict[str, Lazy] = {
     "send": Lazy("postfleet_workers.commands.send:send", "Enqueue one email."),
     "contacts": Lazy("postfleet_workers.commands.contacts:contacts", "Import contacts from CSV files."),
     "campaigns": Lazy("postfleet_workers.commands.campaigns:campaigns", "Create, start, pause and watch campaigns."),
-    "emails": Lazy("postfleet_workers.commands.emails:emails", "See emails and what became of them; settle unknown ones."),
+    "emails": Lazy(
+        "postfleet_workers.commands.emails:emails", "See emails and what became of them; settle unknown ones."
+    ),
     "suppressions": Lazy(
         "postfleet_workers.commands.suppressions:suppressions", "See and change who gets no mail; erase addresses."
     ),
