@@ -91,7 +91,8 @@ class EmailAttempt(Base):
     )
 
     id: Mapped[BigInt] = mapped_column(Identity(always=True), primary_key=True)
-    email_id: Mapped[BigInt] = mapped_column(ForeignKey("emails.id", ondelete="CASCADE"), index=True)
+    # No foreign key: nothing deletes emails, and checking it would lock each email again for every attempt.
+    email_id: Mapped[BigInt] = mapped_column(index=True)
     publication: Mapped[int]
     worker: Mapped[str]
     node: Mapped[str]

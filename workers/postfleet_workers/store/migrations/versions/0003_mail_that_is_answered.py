@@ -22,7 +22,9 @@ ALTER TABLE emails
 ALTER TABLE email_attempts
     ADD COLUMN site text,
     ADD COLUMN host text,
-    ADD COLUMN rule text;
+    ADD COLUMN rule text,
+    -- Attempts are written from the emails themselves, which nothing deletes: checking each again locks its email.
+    DROP CONSTRAINT email_attempts_email_id_fkey;
 -- How often a rule has met a site's replies lately: what slows a node down there.
 CREATE INDEX ix_email_attempts_rule ON email_attempts (node, site, rule, finished_at) WHERE rule IS NOT NULL;
 
@@ -96,7 +98,9 @@ DROP TABLE slowdowns, email_events, suppressions, attachments;
 ALTER TABLE campaigns DROP COLUMN per_minute, DROP COLUMN track_opens, DROP COLUMN track_clicks,
     DROP COLUMN one_click, DROP COLUMN attachments;
 DROP INDEX ix_email_attempts_rule;
-ALTER TABLE email_attempts DROP COLUMN site, DROP COLUMN host, DROP COLUMN rule;
+DELETE FROM email_attempts a WHERE NOT EXISTS (SELECT FROM emails e WHERE e.id = a.email_id);
+ALTER TABLE email_attempts DROP COLUMN site, DROP COLUMN host, DROP COLUMN rule,
+    ADD CONSTRAINT email_attempts_email_id_fkey FOREIGN KEY (email_id) REFERENCES emails ON DELETE CASCADE;
 ALTER TABLE emails DROP COLUMN on_unknown, DROP COLUMN resends;
 """
 
