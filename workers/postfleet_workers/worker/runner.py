@@ -26,7 +26,7 @@ from postfleet_workers.errors import PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import HandBack, Job, JobType, Outcome, Registry, Transient
 from postfleet_workers.journal import ClaimJournal
 from postfleet_workers.metrics.worker import Ran, WorkerMetrics
-from postfleet_workers.store.session import transaction
+from postfleet_workers.store.session import statements, transaction
 from postfleet_workers.worker.bundle import Bundle
 from postfleet_workers.worker.lease import Lease
 from postfleet_workers.worker.load import LoadMeter, Stint
@@ -130,7 +130,7 @@ class Runner:
         if epoch is None:  # Redis was emptied or is away, and this message with it: the relay publishes again
             self._unpublish(items)
             return None
-        with transaction(self._engine) as connection:
+        with statements(self._engine) as connection:
             jobs = ledger.claim(connection, items, worker=worker, claim=claim, epoch=epoch)
             if len(jobs) < len(items):  # on hold, or expired: not to wait out the publishing lease
                 ledger.unpublish(connection, items)
