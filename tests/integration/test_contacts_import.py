@@ -109,6 +109,8 @@ def test_who_gets_no_mail_is_left_out_and_told_with_line_and_reason(
     tmp_path: Path, postfleet: Command, import_file: Import, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("POSTFLEET_SECRET_KEY", "k" * 32)
+    for tenant in ("acme", "another"):
+        postfleet("tenants", "set", tenant)
     postfleet("suppressions", "add", "Gone@example.org", "--tenant", "acme", "--detail", "asked on the phone")
     postfleet("suppressions", "add", "nobody@example.org", "--global")
     postfleet("suppressions", "add", "b@example.org", "--tenant", "another")
