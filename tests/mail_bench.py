@@ -20,18 +20,18 @@ from postfleet_workers import clock, epoch, ledger, outcomes
 from postfleet_workers.actors.email_send import email_send
 from postfleet_workers.jobs import Job, JobType, Outcome, Registry, Settled
 from postfleet_workers.journal import Journal
-from postfleet_workers.mail import opening
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Deps
-from postfleet_workers.mail.direct import Direct
-from postfleet_workers.mail.exchange import Destination, MxExchanges
+from postfleet_workers.mail.message.press import Supplies
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.outbox import NewEmail, send_email
-from postfleet_workers.mail.outcome import Schedule
-from postfleet_workers.mail.press import Supplies
-from postfleet_workers.mail.resolver import CachedResolver, DnsResolver
-from postfleet_workers.mail.sessions import Sessions
-from postfleet_workers.mail.smtp import SmtpSession, Timeouts
+from postfleet_workers.mail.replies.outcome import Schedule
+from postfleet_workers.mail.smtp import opening
+from postfleet_workers.mail.smtp.direct import Direct
+from postfleet_workers.mail.smtp.exchange import Destination, MxExchanges
+from postfleet_workers.mail.smtp.resolver import CachedResolver, DnsResolver
+from postfleet_workers.mail.smtp.session import SmtpSession, Timeouts
+from postfleet_workers.mail.smtp.sessions import Sessions
 from postfleet_workers.throttling.redis import RedisLimiter, RedisSessions
 
 NODE = "acme-1"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from fleet import Fleet, Process
-from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.message.links import Links
 
 SECRET = "0123456789abcdef0123456789abcdef"
 LINKS = Links("http://127.0.0.1", SECRET.encode())

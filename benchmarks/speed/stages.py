@@ -21,14 +21,14 @@ from typing import Any
 STAGES = {
     "claim": ("worker.runner:Runner._claim",),
     "load": ("mail.delivery:Delivery._load",),
-    "render": ("mail.press:Press.make",),
+    "render": ("mail.message.press:Press.make",),
     "admission": ("mail.delivery:Delivery._permits_of", "mail.permits:Permits.take", "mail.permits:Permits.give_back"),
     "journal": (
         "worker.bundle:Bundle.begin", "worker.bundle:Bundle.dot", "worker.bundle:Bundle.reply",
         "worker.runner:Runner._open", "worker.runner:Runner._close",
     ),
-    "smtp": ("mail.smtp:SmtpSession.deliver", "mail.sessions:Sessions.take", "mail.sessions:Sessions.give_back"),
-    "dkim": ("mail.dkim:Signer.sign",),
+    "smtp": ("mail.smtp.session:SmtpSession.deliver", "mail.smtp.sessions:Sessions.take", "mail.smtp.sessions:Sessions.give_back"),
+    "dkim": ("mail.message.dkim:Signer.sign",),
     "outcomes": ("worker.runner:Runner._write",),
 }  # fmt: skip
 BOOKKEEPING = ("claim", "admission", "journal", "outcomes")

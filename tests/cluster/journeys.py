@@ -15,7 +15,7 @@ from operators import eventually, node, pool
 from releases import CRDS, Release, newer, replicas_told
 from shops import Shop
 
-from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.message.links import Links
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.tokens import read_stamp
 from smtp_lab import Lab

@@ -22,7 +22,7 @@ from postfleet_operator.node_conditions import Phase
 from postfleet_operator.reasons import ConditionType, DecisionReason, EventReason, NodeConditionType, Reason
 from postfleet_operator.scaling.values import Bottleneck
 from postfleet_workers.jobs import JobType
-from postfleet_workers.mail.outcome import Status
+from postfleet_workers.mail.replies.outcome import Status
 from postfleet_workers.states import State
 
 ROOT = Path(__file__).parents[2]

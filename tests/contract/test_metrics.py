@@ -14,7 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from postfleet_operator.metrics import Metrics
 from postfleet_operator.scaling.values import Bottleneck
-from postfleet_workers.mail.rules import Scope
+from postfleet_workers.mail.replies.rules import Scope
 from postfleet_workers.metrics.inbound import InboundMetrics
 from postfleet_workers.metrics.jobs import JobMetrics
 from postfleet_workers.metrics.relay import KINDS, RelayMetrics

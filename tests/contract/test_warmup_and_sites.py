@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from postfleet_operator.spec import API_VERSION, NodeSpec, names, parse_node
 from postfleet_operator.spec.node import MX, MX_PORT, SUBMISSION_PORT
-from postfleet_workers.mail import node, sites, slowdown, warmup
+from postfleet_workers.mail import node, sites, warmup
+from postfleet_workers.mail.replies import slowdown
 
 START = date(2026, 3, 1)
 NUMBERS = st.integers(1, 1_000_000_000)

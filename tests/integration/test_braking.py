@@ -9,8 +9,8 @@ from sqlalchemy import Engine, event, text
 from structlog.testing import capture_logs
 
 from integration.ledger_steps import ask, change
-from postfleet_workers.mail import braking
 from postfleet_workers.mail.outbox import NewEmail, send_email
+from postfleet_workers.mail.replies import braking
 
 SPEC = '{"smtp": {"host": "h"}, "identity": {"domain": "acme.example"}}'
 DEFERRED = "421 4.7.0 [TSS04] Messages from 192.0.2.1 temporarily deferred"

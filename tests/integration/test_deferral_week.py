@@ -20,8 +20,8 @@ from mail_bench import Bench, BenchRun
 from postfleet_workers import ledger, outcomes
 from postfleet_workers.actors.email_send import email_send
 from postfleet_workers.jobs import Registry
-from postfleet_workers.mail.deferral import JITTER
-from postfleet_workers.mail.outcome import Schedule
+from postfleet_workers.mail.replies.deferral import JITTER
+from postfleet_workers.mail.replies.outcome import Schedule
 from postfleet_workers.relay import rows
 from provider_lab import GREYLISTING, ProviderLab
 from smtp_lab import Conversation, Phase, running

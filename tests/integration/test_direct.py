@@ -14,13 +14,13 @@ import trustme
 
 from dns_lab import SERVFAIL, DnsLab
 from postfleet_workers.actors.email_send import connector
-from postfleet_workers.mail.direct import Direct, families_of, source
 from postfleet_workers.mail.errors import AddressMissing, NowhereToGo, Unreachable
-from postfleet_workers.mail.exchange import Destination
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.mail.reply import Phase
-from postfleet_workers.mail.resolver import DnsResolver
-from postfleet_workers.mail.smtp import SmtpSession, Timeouts
+from postfleet_workers.mail.replies.reply import Phase
+from postfleet_workers.mail.smtp.direct import Direct, families_of, source
+from postfleet_workers.mail.smtp.exchange import Destination
+from postfleet_workers.mail.smtp.resolver import DnsResolver
+from postfleet_workers.mail.smtp.session import SmtpSession, Timeouts
 from postfleet_workers.settings import Settings
 from smtp_lab import FaultyLab, running
 from smtp_lab import Phase as At

@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 from dns_lab import SERVFAIL, DnsLab
 from mail_bench import Bench
 from postfleet_workers.jobs import HandBack, Job, Outcome, Snooze
-from postfleet_workers.mail.smtp import Timeouts
+from postfleet_workers.mail.smtp.session import Timeouts
 from provider_lab import GMAIL, GREYLISTING, OUTLOOK, TARPIT, YAHOO, Profile, ProviderLab
 from smtp_lab import FaultyLab, running
 from smtp_lab import Phase as At

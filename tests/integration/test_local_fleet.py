@@ -24,7 +24,7 @@ import redis
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import QUICKSTART_MANIFESTS, Home, quickstart
 from postfleet_local.stack import Postgres
-from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.message.links import Links
 
 LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
 SECONDS = 60.0
@@ -225,7 +225,7 @@ def test_postgresql_starts_on_what_a_killed_one_left(tmp_path: Path, file_of: st
 
 START = """
 import sys; from pathlib import Path; from postfleet_local.stack import Postgres
-from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.message.links import Links
 server = Postgres(Path(sys.argv[1])); server.start(); server.stop()
 """
 

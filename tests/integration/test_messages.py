@@ -19,11 +19,11 @@ from mail_bench import Bench
 from postfleet_workers.campaigns.expansion import expand_chunk
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import Done, Permanent, Snooze
-from postfleet_workers.mail.attachments import Attachments, File, store
 from postfleet_workers.mail.credentials import Credentials
-from postfleet_workers.mail.dkim import record
-from postfleet_workers.mail.links import Links
-from postfleet_workers.mail.press import Supplies
+from postfleet_workers.mail.message.attachments import Attachments, File, store
+from postfleet_workers.mail.message.dkim import record
+from postfleet_workers.mail.message.links import Links
+from postfleet_workers.mail.message.press import Supplies
 from smtp_lab import FaultyLab, Lab, running
 
 DKIM = {"dkim": {"selector": "s1"}}

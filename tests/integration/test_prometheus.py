@@ -29,7 +29,7 @@ from postfleet_operator.errors import OperatorError
 from postfleet_operator.kube.client import Api
 from postfleet_workers.enqueue import enqueue_many
 from postfleet_workers.jobs import NewJob
-from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.message.links import Links
 from postfleet_workers.store.session import engine_for
 from prometheus_tools import HOW, find
 from promql import named

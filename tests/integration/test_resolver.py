@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from dns_lab import REFUSED, SERVFAIL, SILENT, DnsLab
-from postfleet_workers.mail import resolver
-from postfleet_workers.mail.resolver import Absent, DnsResolver, Found, Unresolved
+from postfleet_workers.mail.smtp import resolver
+from postfleet_workers.mail.smtp.resolver import Absent, DnsResolver, Found, Unresolved
 from smtp_lab import running
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import Engine, text
 
 from mail_bench import Bench
 from postfleet_workers.jobs import Outcome
-from postfleet_workers.mail.outcome import History, Schedule, Target, outcome_of_reply
-from postfleet_workers.mail.reply import Phase, parse
+from postfleet_workers.mail.replies.outcome import History, Schedule, Target, outcome_of_reply
+from postfleet_workers.mail.replies.reply import Phase, parse
 
 SCHEDULE = Schedule()
 

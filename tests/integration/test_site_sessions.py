@@ -14,14 +14,14 @@ import pytest
 
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.mail.credentials import Credentials
-from postfleet_workers.mail.direct import Direct
 from postfleet_workers.mail.errors import Unreachable
-from postfleet_workers.mail.exchange import Destination
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.mail.resolver import MemoryResolver
-from postfleet_workers.mail.sessions import Held, Sessions
 from postfleet_workers.mail.sites import SiteLimits
-from postfleet_workers.mail.smtp import Timeouts
+from postfleet_workers.mail.smtp.direct import Direct
+from postfleet_workers.mail.smtp.exchange import Destination
+from postfleet_workers.mail.smtp.resolver import MemoryResolver
+from postfleet_workers.mail.smtp.session import Timeouts
+from postfleet_workers.mail.smtp.sessions import Held, Sessions
 from postfleet_workers.throttling.memory import MemorySessions
 from smtp_lab import FaultyLab, running
 from worlds import Clock

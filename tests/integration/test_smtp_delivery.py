@@ -19,8 +19,8 @@ from mail_bench import NODE, TENANT, Bench
 from postfleet_workers import epoch
 from postfleet_workers.jobs import Done, HandBack, Permanent, Snooze, Transient
 from postfleet_workers.ledger import expired
-from postfleet_workers.mail.outcome import Schedule
-from postfleet_workers.mail.smtp import Timeouts
+from postfleet_workers.mail.replies.outcome import Schedule
+from postfleet_workers.mail.smtp.session import Timeouts
 from postfleet_workers.outcomes import Rescued
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At

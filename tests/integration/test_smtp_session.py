@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 import trustme
 
-from postfleet_workers.mail import opening, smtp
-from postfleet_workers.mail.compose import Skeleton
 from postfleet_workers.mail.credentials import Login
 from postfleet_workers.mail.errors import ConnectionLost, LoginRefused, TlsFailed, Unreachable
-from postfleet_workers.mail.headers import address
+from postfleet_workers.mail.message.compose import Skeleton
+from postfleet_workers.mail.message.headers import address
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.mail.reply import Phase
-from postfleet_workers.mail.smtp import SmtpSession, Timeouts
+from postfleet_workers.mail.replies.reply import Phase
+from postfleet_workers.mail.smtp import opening
+from postfleet_workers.mail.smtp import session as smtp
+from postfleet_workers.mail.smtp.session import SmtpSession, Timeouts
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At
 

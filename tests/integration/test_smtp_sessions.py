@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from postfleet_workers.epoch import MemoryEpoch
-from postfleet_workers.mail import opening
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.errors import LoginMissing, Unreachable
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.mail.sessions import Held, Sessions
-from postfleet_workers.mail.smtp import Timeouts
+from postfleet_workers.mail.smtp import opening
+from postfleet_workers.mail.smtp.session import Timeouts
+from postfleet_workers.mail.smtp.sessions import Held, Sessions
 from postfleet_workers.throttling.memory import MemorySessions
 from smtp_lab import FaultyLab, Lab, running, wait_for
 from smtp_lab import Phase as At

@@ -12,7 +12,7 @@ from postfleet_workers.jobs import Done, Settled
 from postfleet_workers.mail import suppressions
 from postfleet_workers.mail.erasure import Erased, erase, placeholder
 from postfleet_workers.mail.outbox import NewEmail, send_email
-from postfleet_workers.mail.outcome import MailRecord, Status
+from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.mail.suppressions import Added, Entry, Reason
 from postfleet_workers.mail.tokens import address_hash
 from postfleet_workers.states import State

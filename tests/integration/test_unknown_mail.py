@@ -16,7 +16,7 @@ from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import Done
 from postfleet_workers.mail import unknown
 from postfleet_workers.mail.outbox import NewEmail, send_email
-from postfleet_workers.mail.outcome import MailRecord, Status
+from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from smtp_lab import FaultyLab, Phase, running
 
 

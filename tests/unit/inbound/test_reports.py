@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfleet_workers.inbound.reports import Action, Complaint, DeliveryReport, Ignored, Report, read
-from postfleet_workers.mail.reply import Phase
+from postfleet_workers.mail.replies.reply import Phase
 from postfleet_workers.mail.returnpath import return_path
 from postfleet_workers.mail.suppressions import is_hard
 from postfleet_workers.mail.tokens import stamp

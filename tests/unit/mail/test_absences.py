@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from postfleet_workers.mail import absences
-from postfleet_workers.mail.absences import Absences
+from postfleet_workers.mail.smtp import absences
+from postfleet_workers.mail.smtp.absences import Absences
 
 
 class Watched:

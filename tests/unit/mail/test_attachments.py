@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from postfleet_workers.errors import InputError
-from postfleet_workers.mail.attachments import MAX_BYTES, MAX_FILES, Attachment, File, check, enclosed
+from postfleet_workers.mail.message.attachments import MAX_BYTES, MAX_FILES, Attachment, File, check, enclosed
 
 LOGO = Attachment("my logo.png", "image/png", "1f@postfleet", "iVBO\r\n")
 TERMS = Attachment("terms.pdf", "application/pdf", "2e@postfleet", "JVBE\r\n")

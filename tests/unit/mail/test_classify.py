@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.classify import (
+from postfleet_workers.mail.replies.classify import (
     FALLBACK,
     Bounced,
     Deferred,
@@ -21,8 +21,8 @@ from postfleet_workers.mail.classify import (
     is_fallback,
     read,
 )
-from postfleet_workers.mail.reply import Phase, Reply, parse
-from postfleet_workers.mail.rules import Permanence, Scope, rulebook
+from postfleet_workers.mail.replies.reply import Phase, Reply, parse
+from postfleet_workers.mail.replies.rules import Permanence, Scope, rulebook
 
 CORPUS: dict[str, list[dict[str, str]]] = yaml.safe_load(Path(__file__).with_name("replies.yaml").read_text("utf-8"))
 MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT
@@ -125,5 +125,5 @@ def test_an_addresss_own_words_mean_nothing() -> None:
 
 def test_a_sent_mail_meets_no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine of ten replies: they must cost next to nothing."""
-    monkeypatch.setattr("postfleet_workers.mail.classify.rulebook", lambda: pytest.fail("the rules were asked"))
+    monkeypatch.setattr("postfleet_workers.mail.replies.classify.rulebook", lambda: pytest.fail("the rules were asked"))
     assert isinstance(classify(reply("250 2.0.0 Ok: queued as spam"), DOT), Sent)

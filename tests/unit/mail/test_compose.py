@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.compose import Skeleton, Stream, base64_lines, enclose
 from postfleet_workers.mail.errors import ComposeRefused
-from postfleet_workers.mail.headers import address
+from postfleet_workers.mail.message.compose import Skeleton, Stream, base64_lines, enclose
+from postfleet_workers.mail.message.headers import address
 
 NOW = datetime(2026, 3, 1, 12, 0, 5, tzinfo=timezone(timedelta(hours=2)))
 

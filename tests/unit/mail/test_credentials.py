@@ -11,8 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from structlog.testing import capture_logs
 
 from postfleet_workers.mail.credentials import Credentials
-from postfleet_workers.mail.dkim import PrivateKey, record
 from postfleet_workers.mail.errors import DkimMissing
+from postfleet_workers.mail.message.dkim import PrivateKey, record
 from postfleet_workers.mail.node import Dkim
 
 DKIM = Dkim("s1", "acme.example")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.deferral import JITTER, next_wait_seconds, wait_seconds
+from postfleet_workers.mail.replies.deferral import JITTER, next_wait_seconds, wait_seconds
 
 DAY = 86_400.0
 

@@ -13,10 +13,10 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.compose import Skeleton
-from postfleet_workers.mail.dkim import PrivateKey, Signer, is_weak, load_key, record
 from postfleet_workers.mail.errors import KeyInvalid
-from postfleet_workers.mail.headers import address
+from postfleet_workers.mail.message.compose import Skeleton
+from postfleet_workers.mail.message.dkim import PrivateKey, Signer, is_weak, load_key, record
+from postfleet_workers.mail.message.headers import address
 
 RSA = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 ED25519 = Ed25519PrivateKey.generate()

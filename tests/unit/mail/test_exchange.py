@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from postfleet_workers.mail.exchange import Destination, MxExchanges
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.mail.reply import Reply
-from postfleet_workers.mail.resolver import MemoryResolver, Unresolved
+from postfleet_workers.mail.replies.reply import Reply
 from postfleet_workers.mail.sites import SiteLimits, limits_of
+from postfleet_workers.mail.smtp.exchange import Destination, MxExchanges
+from postfleet_workers.mail.smtp.resolver import MemoryResolver, Unresolved
 
 ZONE = {
     ("gmail.com", "MX"): ["5 gmail-smtp-in.l.google.com."],

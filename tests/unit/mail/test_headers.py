@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfleet_workers.mail.errors import ComposeRefused
-from postfleet_workers.mail.headers import Address, address, parameter, unstructured
+from postfleet_workers.mail.message.headers import Address, address, parameter, unstructured
 
 printable = st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
 

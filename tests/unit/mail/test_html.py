@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from liquid import Environment
 
-from postfleet_workers.mail.html import Styled, inlined, styled
+from postfleet_workers.mail.message.html import Styled, inlined, styled
 
 SHEET = "<style>p { color: red }</style>"
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail.errors import TokenInvalid
-from postfleet_workers.mail.links import Links, links_of
+from postfleet_workers.mail.message.links import Links, links_of
 from postfleet_workers.mail.tokens import Kind, read
 
 KEY = b"k" * 32

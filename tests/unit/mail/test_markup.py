@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.markup import masked, tags, unescaped
+from postfleet_workers.mail.message.markup import masked, tags, unescaped
 
 
 def found(source: str) -> list[tuple[str, dict[str, str]]]:

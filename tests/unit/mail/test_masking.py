@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.masking import mask
+from postfleet_workers.mail.replies.masking import mask
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,12 @@ from itertools import cycle
 import pytest
 
 from postfleet_workers.errors import InputError
-from postfleet_workers.mail import resolver as resolving
-from postfleet_workers.mail.classify import Bounced, Deferred, classify
-from postfleet_workers.mail.mx import Addresses, Hosts, addresses, mail_hosts, takes_mail
-from postfleet_workers.mail.reply import Phase, Reply
-from postfleet_workers.mail.resolver import (
+from postfleet_workers.mail.replies.classify import Bounced, Deferred, classify
+from postfleet_workers.mail.replies.reply import Phase, Reply
+from postfleet_workers.mail.replies.rules import Scope
+from postfleet_workers.mail.smtp import resolver as resolving
+from postfleet_workers.mail.smtp.mx import Addresses, Hosts, addresses, mail_hosts, takes_mail
+from postfleet_workers.mail.smtp.resolver import (
     Absent,
     Answer,
     CachedResolver,
@@ -24,7 +25,6 @@ from postfleet_workers.mail.resolver import (
     Unresolved,
     kept_seconds,
 )
-from postfleet_workers.mail.rules import Scope
 
 Zone = dict[tuple[str, str], Sequence[str] | Unresolved]
 

@@ -17,7 +17,7 @@ from postfleet_workers.mail.errors import (
     TlsFailed,
     Unreachable,
 )
-from postfleet_workers.mail.outcome import (
+from postfleet_workers.mail.replies.outcome import (
     History,
     MailRecord,
     Schedule,
@@ -28,7 +28,7 @@ from postfleet_workers.mail.outcome import (
     outcome_of_reply,
     outcome_of_trace,
 )
-from postfleet_workers.mail.reply import NO_ANSWER, Phase, Reply, parse, to_detail
+from postfleet_workers.mail.replies.reply import NO_ANSWER, Phase, Reply, parse, to_detail
 from postfleet_workers.mail.settlement import status_after
 from postfleet_workers.states import State
 

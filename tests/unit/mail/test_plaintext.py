@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from liquid import Environment
 
-from postfleet_workers.mail.plaintext import text_of, text_template
+from postfleet_workers.mail.message.plaintext import text_of, text_template
 
 
 @pytest.mark.parametrize(

@@ -14,15 +14,15 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from postfleet_workers.mail.attachments import Attachment
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.directory import Campaign
-from postfleet_workers.mail.dkim import record
 from postfleet_workers.mail.errors import ComposeRefused, DkimMissing
-from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.message.attachments import Attachment
+from postfleet_workers.mail.message.dkim import record
+from postfleet_workers.mail.message.links import Links
+from postfleet_workers.mail.message.press import Mail, Press, Supplies
 from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.parcels import Parcel, Row
-from postfleet_workers.mail.press import Mail, Press, Supplies
 from postfleet_workers.mail.returnpath import read as read_return_path
 from postfleet_workers.mail.returnpath import read_unsubscribe
 from postfleet_workers.mail.tokens import Kind, read, read_stamp

@@ -12,8 +12,8 @@ import pytest
 from postfleet_workers.mail.credentials import Login
 from postfleet_workers.mail.errors import LoginRefused, SetupFault, TlsFailed, Unreachable
 from postfleet_workers.mail.node import NodeSpec, parse_node
-from postfleet_workers.mail.refusals import Refusals
-from postfleet_workers.mail.reply import Phase
+from postfleet_workers.mail.replies.reply import Phase
+from postfleet_workers.mail.smtp.refusals import Refusals
 
 OLD, NEW = Login("ann", "old"), Login("ann", "new")
 

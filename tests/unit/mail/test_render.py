@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-from postfleet_workers.mail.render import Content, Rendered, Tracking
-from postfleet_workers.mail.tracking import MARK
+from postfleet_workers.mail.message.render import Content, Rendered, Tracking
+from postfleet_workers.mail.message.tracking import MARK
 
 
 def content(**changes: str | None) -> Content:

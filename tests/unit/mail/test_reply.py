@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.mail.reply import NO_ANSWER, Phase, Reply, from_detail, parse, to_detail
+from postfleet_workers.mail.replies.reply import NO_ANSWER, Phase, Reply, from_detail, parse, to_detail
 
 
 @pytest.mark.parametrize(

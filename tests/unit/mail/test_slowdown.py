@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from postfleet_workers.mail import slowdown
-from postfleet_workers.mail.rules import rulebook
-from postfleet_workers.mail.slowdown import BRAKES, Action, Kind, due
+from postfleet_workers.mail.replies import slowdown
+from postfleet_workers.mail.replies.rules import rulebook
+from postfleet_workers.mail.replies.slowdown import BRAKES, Action, Kind, due
 
 
 def test_a_brake_is_due_from_its_threshold_on() -> None:

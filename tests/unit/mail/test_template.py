@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postfleet_workers.mail.errors import RenderFailed, TemplateInvalid
-from postfleet_workers.mail.template import MAX_LOOP_ITERATIONS, Template, check, compiled
+from postfleet_workers.mail.message.template import MAX_LOOP_ITERATIONS, Template, check, compiled
 
 KNOWN = {"first_name", "city", "tags", "favourite colour"}
 GOOD = [

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from postfleet_workers.mail.links import Links
-from postfleet_workers.mail.template import Template
+from postfleet_workers.mail.message.links import Links
+from postfleet_workers.mail.message.template import Template
+from postfleet_workers.mail.message.tracking import marked, tracked
 from postfleet_workers.mail.tokens import Kind, read
-from postfleet_workers.mail.tracking import marked, tracked
 
 KEY = b"k" * 32
 LINKS = Links("https://m.example", KEY)

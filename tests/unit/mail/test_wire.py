@@ -6,7 +6,7 @@ import socket
 import threading
 from contextlib import closing
 
-from postfleet_workers.mail.wire import MAX_REPLY, Wire
+from postfleet_workers.mail.smtp.wire import MAX_REPLY, Wire
 
 
 def test_of_a_reply_without_measure_a_part_is_kept() -> None:

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from postfleet_workers.jobs import Done, HandBack, Outcome, Permanent, Settled, Snooze, Transient
-from postfleet_workers.mail.outcome import MailRecord, Status
+from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.metrics.jobs import MOST_KINDS, JobMetrics
 from postfleet_workers.states import State
 from unit.making import make_job

@@ -12,18 +12,18 @@ from postfleet_workers.actors import Services
 from postfleet_workers.jobs import Job, JobType, Outcome, Run, Trace
 from postfleet_workers.mail.credentials import Credentials, Login
 from postfleet_workers.mail.delivery import Delivery, Deps
-from postfleet_workers.mail.direct import Direct
-from postfleet_workers.mail.exchange import Destination, MxExchanges
-from postfleet_workers.mail.links import links_of
+from postfleet_workers.mail.message.links import links_of
+from postfleet_workers.mail.message.press import Supplies
 from postfleet_workers.mail.node import NodeSpec
-from postfleet_workers.mail.opening import connect
 from postfleet_workers.mail.outbox import JOB_TYPE
-from postfleet_workers.mail.outcome import History, Schedule, Target, outcome_of_trace
-from postfleet_workers.mail.press import Supplies
-from postfleet_workers.mail.resolver import CachedResolver, DnsResolver, Resolver
-from postfleet_workers.mail.sessions import Connect, Sessions
+from postfleet_workers.mail.replies.outcome import History, Schedule, Target, outcome_of_trace
 from postfleet_workers.mail.settlement import settle
-from postfleet_workers.mail.smtp import SmtpSession, Timeouts
+from postfleet_workers.mail.smtp.direct import Direct
+from postfleet_workers.mail.smtp.exchange import Destination, MxExchanges
+from postfleet_workers.mail.smtp.opening import connect
+from postfleet_workers.mail.smtp.resolver import CachedResolver, DnsResolver, Resolver
+from postfleet_workers.mail.smtp.session import SmtpSession, Timeouts
+from postfleet_workers.mail.smtp.sessions import Connect, Sessions
 from postfleet_workers.mail.tokens import key_of
 from postfleet_workers.placement import node_of, site_of
 from postfleet_workers.settings import Settings

@@ -9,10 +9,10 @@ from sqlalchemy import Connection, Row, text
 
 from postfleet_workers.campaigns.spec import CampaignSpec
 from postfleet_workers.errors import InputError
-from postfleet_workers.mail import template
-from postfleet_workers.mail.attachments import File, store
 from postfleet_workers.mail.errors import RenderFailed
-from postfleet_workers.mail.render import Content
+from postfleet_workers.mail.message import template
+from postfleet_workers.mail.message.attachments import File, store
+from postfleet_workers.mail.message.render import Content
 
 FIND_LIST = text("SELECT id FROM contact_lists WHERE tenant = :tenant AND name = :list")
 LISTS = text("SELECT name FROM contact_lists WHERE tenant = :tenant ORDER BY name LIMIT 10")

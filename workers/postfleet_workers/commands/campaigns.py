@@ -32,7 +32,7 @@ def create(root: Root, file: Path, output: str) -> None:
     from postfleet_workers.campaigns import creation
     from postfleet_workers.campaigns.spec import parse
     from postfleet_workers.campaigns.status import status
-    from postfleet_workers.mail import attachments
+    from postfleet_workers.mail.message import attachments
     from postfleet_workers.store.session import transaction
 
     try:

@@ -13,7 +13,7 @@ from postfleet_workers.commands.moments import MOMENT, Moment, as_time
 from postfleet_workers.commands.output import Output, as_json, cell, output_option, show, show_one
 from postfleet_workers.commands.root import Root, pass_root
 from postfleet_workers.errors import InputError, PermanentError
-from postfleet_workers.mail.outcome import Status
+from postfleet_workers.mail.replies.outcome import Status
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -152,7 +152,7 @@ def replies(
     root: Root, unmatched: bool, since: Moment, node: str | None, site: str | None, limit: int, output: str
 ) -> None:
     """What receivers refused, the same texts together, the most frequent first."""
-    from postfleet_workers.mail.replies import refusals
+    from postfleet_workers.mail.replies.report import refusals
     from postfleet_workers.store.session import transaction
 
     with transaction(root.engine) as connection:

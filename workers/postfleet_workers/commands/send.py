@@ -68,7 +68,7 @@ def send(
     output: str,
 ) -> None:
     """Enqueue one email; the workers send it. Prints its id, for `postfleet emails show`."""
-    from postfleet_workers.mail.attachments import read
+    from postfleet_workers.mail.message.attachments import read
     from postfleet_workers.mail.outbox import NewEmail, send_email
     from postfleet_workers.store.session import transaction
 

@@ -18,7 +18,7 @@ def web(root: Root) -> int:
     POSTFLEET_PUBLIC_URL. Start as many as you like. Needs PostgreSQL and POSTFLEET_SECRET_KEY, the one that workers
     have; Redis it does not need.
     """
-    from postfleet_workers.mail.links import links_of
+    from postfleet_workers.mail.message.links import links_of
     from postfleet_workers.web.server import serve
 
     settings, key = root.settings, root.key

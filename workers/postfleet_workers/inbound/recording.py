@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, text
 from postfleet_workers.errors import TransientError
 from postfleet_workers.inbound.reports import Action, Complaint, DeliveryReport, Ignored, read
 from postfleet_workers.mail import events, returnpath, suppressions
-from postfleet_workers.mail.reply import MAX_TEXT, Phase, Reply
+from postfleet_workers.mail.replies.reply import MAX_TEXT, Phase, Reply
 from postfleet_workers.mail.suppressions import ERASED_DOMAIN, Reason
 from postfleet_workers.store.session import transaction
 

@@ -17,9 +17,9 @@ from enum import StrEnum
 
 from flufl.bounce import all_failures
 
-from postfleet_workers.mail import reply as replies
 from postfleet_workers.mail import returnpath, tokens
-from postfleet_workers.mail.reply import Reply
+from postfleet_workers.mail.replies import reply as replies
+from postfleet_workers.mail.replies.reply import Reply
 
 # What reports say stands before the mail that they are about. More would let one mail take minutes of a processor:
 # parsers and detectors look through blank lines again and again.

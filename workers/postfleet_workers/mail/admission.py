@@ -13,8 +13,8 @@ from datetime import date
 from typing import Any
 
 from postfleet_workers.mail import warmup
+from postfleet_workers.mail.replies.slowdown import Kind
 from postfleet_workers.mail.sites import SiteLimits
-from postfleet_workers.mail.slowdown import Kind
 from postfleet_workers.throttling.limits import Limit, node_limits, site_limits, slowed_limit, warmup_limit
 
 

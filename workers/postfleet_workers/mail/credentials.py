@@ -13,10 +13,10 @@ from typing import TypeAlias
 
 import structlog
 
-from postfleet_workers.mail.dkim import Signer, is_weak, load_key, record
 from postfleet_workers.mail.errors import DkimMissing, KeyInvalid, LoginMissing
+from postfleet_workers.mail.message.dkim import Signer, is_weak, load_key, record
 from postfleet_workers.mail.node import Dkim
-from postfleet_workers.mail.reply import Phase
+from postfleet_workers.mail.replies.reply import Phase
 
 log = structlog.get_logger(__name__)
 

@@ -21,9 +21,11 @@ from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Run, Snooze, Tr
 from postfleet_workers.mail.admission import limits_at, sessions_at
 from postfleet_workers.mail.directory import Directory
 from postfleet_workers.mail.errors import ConnectionLost, NowhereToGo, SetupFault, SmtpFault, Unreachable
-from postfleet_workers.mail.exchange import OWN_SERVER, Destination, Exchanges
+from postfleet_workers.mail.message.press import Mail, Press, Supplies
 from postfleet_workers.mail.node import NodeSpec
-from postfleet_workers.mail.outcome import (
+from postfleet_workers.mail.parcels import Parcel, Store
+from postfleet_workers.mail.permits import Permits
+from postfleet_workers.mail.replies.outcome import (
     OVER,
     History,
     MailRecord,
@@ -34,12 +36,10 @@ from postfleet_workers.mail.outcome import (
     outcome_of_fault,
     outcome_of_reply,
 )
-from postfleet_workers.mail.parcels import Parcel, Store
-from postfleet_workers.mail.permits import Permits
-from postfleet_workers.mail.press import Mail, Press, Supplies
-from postfleet_workers.mail.reply import NO_ANSWER, Phase, to_detail
-from postfleet_workers.mail.sessions import Held, Sessions
-from postfleet_workers.mail.smtp import CLOSING, Answer
+from postfleet_workers.mail.replies.reply import NO_ANSWER, Phase, to_detail
+from postfleet_workers.mail.smtp.exchange import OWN_SERVER, Destination, Exchanges
+from postfleet_workers.mail.smtp.session import CLOSING, Answer
+from postfleet_workers.mail.smtp.sessions import Held, Sessions
 from postfleet_workers.placement import SHARED, node_of
 from postfleet_workers.store.session import statements
 from postfleet_workers.throttling.limiter import Limiter

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection, RowMapping, TextClause
 
 from postfleet_workers.mail import queries
-from postfleet_workers.mail.attachments import Attachments
+from postfleet_workers.mail.message.attachments import Attachments
 from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.throttling.limits import Limit, campaign_limits, tenant_limits
 

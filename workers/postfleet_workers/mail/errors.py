@@ -22,7 +22,7 @@ TransientError
 from __future__ import annotations
 
 from postfleet_workers.errors import InputError, PermanentError, TransientError
-from postfleet_workers.mail.reply import Phase, Reply
+from postfleet_workers.mail.replies.reply import Phase, Reply
 
 
 class TemplateInvalid(InputError):  # noqa: N818

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postfleet_workers.mail.outcome import Status
+from postfleet_workers.mail.replies.outcome import Status
 
 # `sending` is what an email is while its job runs; it is not worth a write.
 _SHOWN = """

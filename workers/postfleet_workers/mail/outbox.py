@@ -23,12 +23,13 @@ from postfleet_workers import tenants
 from postfleet_workers.enqueue import enqueue
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import FIRST_QUEUE, NewJob
-from postfleet_workers.mail import attachments, capacity, queries
+from postfleet_workers.mail import capacity, queries
 from postfleet_workers.mail.errors import ComposeRefused
-from postfleet_workers.mail.headers import address
+from postfleet_workers.mail.message import attachments
+from postfleet_workers.mail.message.headers import address
+from postfleet_workers.mail.message.template import check
 from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.sites import by_domain
-from postfleet_workers.mail.template import check
 from postfleet_workers.names import checked_name
 
 JOB_TYPE = "email.send"

@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from postfleet_workers.jobs import Job
 from postfleet_workers.mail import queries
-from postfleet_workers.mail.attachments import Attachment
 from postfleet_workers.mail.directory import Campaign, Directory
+from postfleet_workers.mail.message.attachments import Attachment
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.suppressions import Suppressed, find
 from postfleet_workers.placement import SHARED

@@ -9,8 +9,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from postfleet_workers.jobs import HandBack, Settled
-from postfleet_workers.mail import braking, queries, suppressions, unknown
-from postfleet_workers.mail.outcome import MailRecord, Status
+from postfleet_workers.mail import queries, suppressions, unknown
+from postfleet_workers.mail.replies import braking
+from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.states import State
 
 

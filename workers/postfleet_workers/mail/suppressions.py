@@ -16,10 +16,10 @@ from sqlalchemy import Connection, text
 
 from postfleet_workers.contacts.addresses import BadAddress, normalized
 from postfleet_workers.jobs import HandBack, Settled
-from postfleet_workers.mail.classify import Bounced, classify
-from postfleet_workers.mail.outcome import MailRecord, Status
-from postfleet_workers.mail.reply import Phase, Reply
-from postfleet_workers.mail.rules import Scope
+from postfleet_workers.mail.replies.classify import Bounced, classify
+from postfleet_workers.mail.replies.outcome import MailRecord, Status
+from postfleet_workers.mail.replies.reply import Phase, Reply
+from postfleet_workers.mail.replies.rules import Scope
 from postfleet_workers.mail.tokens import address_hash
 
 EVERYONE = ""  # the tenant of entries that hold for all

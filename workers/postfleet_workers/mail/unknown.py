@@ -14,7 +14,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, text
 
 from postfleet_workers.enqueue import notify
-from postfleet_workers.mail.outcome import Status
+from postfleet_workers.mail.replies.outcome import Status
 
 RESOLVED = "resolved"
 

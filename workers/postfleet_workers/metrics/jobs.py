@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, Counter, disable_created_metric
 
 from postfleet_workers.jobs import HandBack, Settled, Snooze
 from postfleet_workers.mail import sites
-from postfleet_workers.mail.classify import is_fallback
-from postfleet_workers.mail.outcome import MailRecord, Status
+from postfleet_workers.mail.replies.classify import is_fallback
+from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.states import State
 
 # A second series for the time when a counter was made, for each one, is more than it is worth.

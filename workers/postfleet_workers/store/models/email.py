@@ -73,7 +73,7 @@ class EmailAttempt(Base):
         phase: how far the SMTP dialogue got.
         code: the reply's three digits.
         enhanced: the enhanced status code (RFC 3463).
-        scope: what a refusal is about; see `mail.rules.Scope`.
+        scope: what a refusal is about; see `mail.replies.rules.Scope`.
         fenced: its worker no longer owned the job; kept, as the mail may have gone out.
         site: the receiving side; None where it was not looked up.
         host: the server that it was tried at.

@@ -19,9 +19,9 @@ from urllib.parse import unquote
 from sqlalchemy import Connection, text
 
 from postfleet_workers.errors import InputError
-from postfleet_workers.mail.compose import Enclosure, base64_lines, enclose
 from postfleet_workers.mail.errors import ComposeRefused
-from postfleet_workers.mail.headers import refuse_control
+from postfleet_workers.mail.message.compose import Enclosure, base64_lines, enclose
+from postfleet_workers.mail.message.headers import refuse_control
 
 MAX_FILES = 20
 MAX_BYTES = 10_000_000  # of a mail's files together: some receivers take no mail above 10 MB, many none above 25

@@ -22,7 +22,15 @@ from functools import lru_cache
 from hashlib import blake2b
 
 from postfleet_workers.mail.errors import ComposeRefused
-from postfleet_workers.mail.headers import FOLD_AT, MAX_LINE, Address, address, parameter, refuse_control, unstructured
+from postfleet_workers.mail.message.headers import (
+    FOLD_AT,
+    MAX_LINE,
+    Address,
+    address,
+    parameter,
+    refuse_control,
+    unstructured,
+)
 
 LONGEST_URL = 900
 _SENDER_ID = range(5, 16)  # characters that Gmail takes for the last field of a Feedback-ID

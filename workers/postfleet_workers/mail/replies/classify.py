@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from postfleet_workers.mail.reply import Phase, Reply
-from postfleet_workers.mail.rules import Permanence, Rule, Rulebook, Scope, rulebook
+from postfleet_workers.mail.replies.reply import Phase, Reply
+from postfleet_workers.mail.replies.rules import Permanence, Rule, Rulebook, Scope, rulebook
 
 FALLBACK = "fallback:"
 

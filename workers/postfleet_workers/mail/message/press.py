@@ -13,19 +13,19 @@ from typing import Any
 
 import structlog
 
-from postfleet_workers.mail.attachments import Attachment, enclosed
-from postfleet_workers.mail.compose import Enclosure, Skeleton, Stream
 from postfleet_workers.mail.credentials import Credentials
-from postfleet_workers.mail.dkim import Signer
 from postfleet_workers.mail.errors import ComposeRefused
-from postfleet_workers.mail.headers import address
-from postfleet_workers.mail.links import Links
+from postfleet_workers.mail.message.attachments import Attachment, enclosed
+from postfleet_workers.mail.message.compose import Enclosure, Skeleton, Stream
+from postfleet_workers.mail.message.dkim import Signer
+from postfleet_workers.mail.message.headers import address
+from postfleet_workers.mail.message.links import Links
+from postfleet_workers.mail.message.render import NO_TRACKING, Content, Tracking
+from postfleet_workers.mail.message.tracking import tracked
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.parcels import Parcel
-from postfleet_workers.mail.render import NO_TRACKING, Content, Tracking
 from postfleet_workers.mail.returnpath import return_path, unsubscribe_address
 from postfleet_workers.mail.tokens import stamp
-from postfleet_workers.mail.tracking import tracked
 
 log = structlog.get_logger(__name__)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 import structlog
 from sqlalchemy import Connection, text
 
-from postfleet_workers.mail import slowdown
+from postfleet_workers.mail.replies import slowdown
 
 log = structlog.get_logger(__name__)
 

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from postfleet_workers.mail.markup import COMMENT, LIQUID, Tag, masked, tags, unescaped
+from postfleet_workers.mail.message.markup import COMMENT, LIQUID, Tag, masked, tags, unescaped
 
 # How many line breaks there are around these, at least.
 _BREAKS = dict.fromkeys(

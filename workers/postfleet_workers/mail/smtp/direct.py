@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
 from zlib import crc32
 
-from postfleet_workers.mail.absences import Absences
 from postfleet_workers.mail.errors import NowhereToGo, SmtpFault, TlsFailed, Unreachable
-from postfleet_workers.mail.mx import FAMILIES, IPV4, IPV6, Addresses, addresses
 from postfleet_workers.mail.node import NodeSpec
-from postfleet_workers.mail.opening import Server, open_session
-from postfleet_workers.mail.reply import Phase, Reply
-from postfleet_workers.mail.resolver import Resolver, Unresolved
-from postfleet_workers.mail.smtp import SmtpSession, Timeouts
+from postfleet_workers.mail.replies.reply import Phase, Reply
+from postfleet_workers.mail.smtp.absences import Absences
+from postfleet_workers.mail.smtp.mx import FAMILIES, IPV4, IPV6, Addresses, addresses
+from postfleet_workers.mail.smtp.opening import Server, open_session
+from postfleet_workers.mail.smtp.resolver import Resolver, Unresolved
+from postfleet_workers.mail.smtp.session import SmtpSession, Timeouts
 
 MOST_TRIES = 6
 MOST_SAID = 400

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from css_inline import CSSInliner, InlineError
 
-from postfleet_workers.mail.markup import COMMENT, MASK, Tag, masked, tags
+from postfleet_workers.mail.message.markup import COMMENT, MASK, Tag, masked, tags
 
 NUMBER = "data-postfleet-tag"
 MODE = "data-css-inline"

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 import structlog
 
 from postfleet_workers.mail.credentials import Credentials, Login
-from postfleet_workers.mail.exchange import OWN_SERVER, Destination
-from postfleet_workers.mail.leasing import Leasing, Names, names_of
 from postfleet_workers.mail.node import NodeSpec
-from postfleet_workers.mail.refusals import Refusals
-from postfleet_workers.mail.smtp import SmtpSession
+from postfleet_workers.mail.smtp.exchange import OWN_SERVER, Destination
+from postfleet_workers.mail.smtp.leasing import Leasing, Names, names_of
+from postfleet_workers.mail.smtp.refusals import Refusals
+from postfleet_workers.mail.smtp.session import SmtpSession
 from postfleet_workers.throttling.sessions import Place, SessionLeases, at_site
 
 log = structlog.get_logger(__name__)

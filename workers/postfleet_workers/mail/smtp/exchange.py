@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from postfleet_workers.mail import sites
-from postfleet_workers.mail.mx import Hosts, mail_hosts
 from postfleet_workers.mail.node import NodeSpec
-from postfleet_workers.mail.reply import Reply
-from postfleet_workers.mail.resolver import Resolver
+from postfleet_workers.mail.replies.reply import Reply
 from postfleet_workers.mail.sites import SiteLimits
+from postfleet_workers.mail.smtp.mx import Hosts, mail_hosts
+from postfleet_workers.mail.smtp.resolver import Resolver
 
 UNLIMITED = SiteLimits()
 MOST_KNOWN = 10_000

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from itertools import groupby
 
-from postfleet_workers.mail.reply import Reply
-from postfleet_workers.mail.resolver import Absent, Found, Resolver, Unresolved
+from postfleet_workers.mail.replies.reply import Reply
+from postfleet_workers.mail.smtp.resolver import Absent, Found, Resolver, Unresolved
 
 IPV4, IPV6 = "A", "AAAA"
 FAMILIES = (IPV4, IPV6)  # in this order: receivers ask more of mail that comes over IPv6

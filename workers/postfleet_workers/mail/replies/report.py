@@ -8,8 +8,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from postfleet_workers.mail.classify import FALLBACK
-from postfleet_workers.mail.masking import mask
+from postfleet_workers.mail.replies.classify import FALLBACK
+from postfleet_workers.mail.replies.masking import mask
 
 FETCHED = 5_000
 

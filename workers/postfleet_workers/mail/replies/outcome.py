@@ -10,8 +10,6 @@ from enum import StrEnum
 
 from postfleet_workers import backoff
 from postfleet_workers.jobs import Done, Outcome, Permanent, Snooze, Trace, Transient
-from postfleet_workers.mail.classify import Bounced, Deferred, Reading, Refused, Sent, Unknown, Verdict, classify, read
-from postfleet_workers.mail.deferral import next_wait_seconds
 from postfleet_workers.mail.errors import (
     AddressMissing,
     ConnectionLost,
@@ -23,8 +21,20 @@ from postfleet_workers.mail.errors import (
     SmtpFault,
     TlsFailed,
 )
-from postfleet_workers.mail.reply import Phase, Reply, from_detail
-from postfleet_workers.mail.rules import Scope
+from postfleet_workers.mail.replies.classify import (
+    Bounced,
+    Deferred,
+    Reading,
+    Refused,
+    Sent,
+    Unknown,
+    Verdict,
+    classify,
+    read,
+)
+from postfleet_workers.mail.replies.deferral import next_wait_seconds
+from postfleet_workers.mail.replies.reply import Phase, Reply, from_detail
+from postfleet_workers.mail.replies.rules import Scope
 
 # Mail looks often whether the login has changed; the node is asked seldom, see `refusals`.
 LOGIN_SECONDS = 5.0

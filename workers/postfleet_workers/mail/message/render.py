@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from postfleet_workers.mail.errors import TemplateInvalid
-from postfleet_workers.mail.html import inlined, styled
-from postfleet_workers.mail.plaintext import text_of, text_template
-from postfleet_workers.mail.template import Template, compiled
-from postfleet_workers.mail.tracking import MARK, marked
+from postfleet_workers.mail.message.html import inlined, styled
+from postfleet_workers.mail.message.plaintext import text_of, text_template
+from postfleet_workers.mail.message.template import Template, compiled
+from postfleet_workers.mail.message.tracking import MARK, marked
 
 
 @dataclass(frozen=True, slots=True)

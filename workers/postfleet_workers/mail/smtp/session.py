@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from postfleet_workers.mail.errors import ConnectionLost
-from postfleet_workers.mail.reply import Phase, Reply, parse
-from postfleet_workers.mail.wire import Wire
+from postfleet_workers.mail.replies.reply import Phase, Reply, parse
+from postfleet_workers.mail.smtp.wire import Wire
 
 QUIT_SECONDS = 1.0
 CLOSING = 421

@@ -17,9 +17,9 @@ from functools import cache
 from postfleet_workers.mail.credentials import Login
 from postfleet_workers.mail.errors import AddressMissing, LoginRefused, SmtpFault, TlsFailed, Unreachable
 from postfleet_workers.mail.node import NodeSpec, Tls
-from postfleet_workers.mail.reply import Phase, parse
-from postfleet_workers.mail.smtp import SmtpSession, Timeouts, reason_of
-from postfleet_workers.mail.wire import Wire
+from postfleet_workers.mail.replies.reply import Phase, parse
+from postfleet_workers.mail.smtp.session import SmtpSession, Timeouts, reason_of
+from postfleet_workers.mail.smtp.wire import Wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,8 @@ import re
 from functools import lru_cache
 from operator import itemgetter
 
-from postfleet_workers.mail.links import LONGEST_URL, Links
-from postfleet_workers.mail.markup import MASK, masked, tags, unescaped
+from postfleet_workers.mail.message.links import LONGEST_URL, Links
+from postfleet_workers.mail.message.markup import MASK, masked, tags, unescaped
 
 MARK = "\0"
 PIXEL = f'<img src="{MARK}{MARK}" width="1" height="1" alt="">'

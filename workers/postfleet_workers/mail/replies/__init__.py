@@ -1,0 +1,1 @@
+"""What servers answer, what that means for the mail, and what it does to the node."""
