@@ -27,7 +27,11 @@ STAGES = {
         "worker.bundle:Bundle.begin", "worker.bundle:Bundle.dot", "worker.bundle:Bundle.reply",
         "worker.runner:Runner._open", "worker.runner:Runner._close",
     ),
-    "smtp": ("mail.smtp.session:SmtpSession.deliver", "mail.smtp.sessions:Sessions.take", "mail.smtp.sessions:Sessions.give_back"),
+    "smtp": (
+        "mail.smtp.session:SmtpSession.deliver",
+        "mail.smtp.sessions:Sessions.take",
+        "mail.smtp.sessions:Sessions.give_back",
+    ),
     "dkim": ("mail.message.dkim:Signer.sign",),
     "outcomes": ("worker.runner:Runner._write",),
 }  # fmt: skip
