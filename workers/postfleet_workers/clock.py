@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from datetime import datetime, timedelta
 
@@ -18,16 +17,17 @@ def pause(seconds: float) -> None:
 
 
 class DatabaseClock:
-    """The database's clock without asking it each time: its last reading, carried forward by the monotonic clock."""
+    """The database's clock without asking it each time: its last reading, carried forward by the monotonic clock.
+
+    Read by all threads, several times a mail: a reading is one value, replaced whole, and needs no lock.
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._reading: tuple[datetime, float] | None = None
 
     def pin(self, database_now: datetime) -> None:
         """Note what the database's clock showed just now."""
-        with self._lock:
-            self._reading = (database_now, monotonic())
+        self._reading = (database_now, monotonic())
 
     def now(self) -> datetime:
         """The database's time.
@@ -35,8 +35,7 @@ class DatabaseClock:
         Raises:
             RuntimeError: it was never read.
         """
-        with self._lock:
-            if self._reading is None:
-                raise RuntimeError("the database's clock was not read yet")
-            reading, at = self._reading
+        if self._reading is None:
+            raise RuntimeError("the database's clock was not read yet")
+        reading, at = self._reading
         return reading + timedelta(seconds=monotonic() - at)
