@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import pytest
+
+from postfleet_operator.errors import InvalidManifest
 from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.throughput import handed_down
 from postfleet_operator.scaling.values import QueueLoad, Sample, Signal, Source
@@ -33,6 +37,13 @@ def node_manifest(name: str = "acme-1", **spec: Any) -> dict[str, Any]:
         "metadata": {"name": name},
         "spec": {"smtp": {"host": "smtp.example.com"}, "identity": {"domain": "example.com"}, **spec},
     }
+
+
+def problems(parse: Callable[[dict[str, Any]], object], given: dict[str, Any]) -> list[str]:
+    """What a parser finds wrong."""
+    with pytest.raises(InvalidManifest) as caught:
+        parse(given)
+    return list(caught.value.problems)
 
 
 def workers(name: str = "email", **spec: Any) -> WorkerSet:
