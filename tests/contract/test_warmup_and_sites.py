@@ -10,6 +10,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from contract.crd_schema import schema, walk
 from postfleet_operator.spec import API_VERSION, NodeSpec, names, parse_node
 from postfleet_operator.spec.node import MX, MX_PORT, SUBMISSION_PORT
 from postfleet_workers.mail import node, sites, warmup
@@ -83,8 +84,6 @@ def test_operator_and_workers_mean_the_same_by_a_direct_node() -> None:
 
 
 def test_the_actions_of_the_crd_are_the_workers() -> None:
-    from contract.test_crds import schema, walk
-
     fields = dict(walk(schema("SendingNode"), "SendingNode"))
     assert fields["SendingNode.status.slowdowns[].action"]["enum"] == list(slowdown.Kind)
 
