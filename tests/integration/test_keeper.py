@@ -2,134 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
-import psycopg
 import pytest
 
-from postfleet_operator.census import HELD
+from integration.keeping import DEDICATED, OWN, SHARED, Keeping, end, keep, node
 from postfleet_operator.cluster import Workload
 from postfleet_operator.conditions import Facts
-from postfleet_operator.credentials import MOST_BYTES
-from postfleet_operator.deployment import RenderSettings, render
-from postfleet_operator.errors import ClusterUnavailable, NameTaken, NotLeader
-from postfleet_operator.keeper import MIRROR_SECONDS, Keeper
+from postfleet_operator.errors import NotLeader
+from postfleet_operator.keeper import MIRROR_SECONDS
 from postfleet_operator.ledger import RETRY_SECONDS
 from postfleet_operator.logins import LINGER_SECONDS
-from postfleet_operator.memory_cluster import MemoryCluster
-from postfleet_operator.probing import Prober
-from postfleet_operator.reasons import Reason
-from postfleet_operator.spec import JobPool
-from postfleet_operator.stores import database
 from postfleet_operator.strays import DEPLOYMENT_SECONDS
-from postfleet_operator.workerset import WorkerSet, worker_sets
-from unit.operator.building import manifest, node_manifest
-
-DEDICATED = {"poolRef": {"name": "email"}, "placement": "Dedicated"}
-SHARED, OWN = "default/email", "default/email@acme-1"
-
-
-def node(name: str = "acme-1", *, namespace: str = "default", born: int = 1, secret: str = "", **spec: Any) -> Any:
-    smtp = {"host": f"{name}.invalid"} | ({"credentialsSecretRef": {"name": secret}} if secret else {})
-    given = node_manifest(name, **{"smtp": smtp, "identity": {"domain": f"{name}.example"}, **spec})
-    created = f"2026-01-01T00:00:{born:02}Z"
-    return {**given, "metadata": {"name": name, "namespace": namespace, "creationTimestamp": created}}
-
-
-class Nobody(Prober):
-    """Probes nothing: these nodes' servers are not there."""
-
-    def ask(self, endpoint: object, now: float) -> None:
-        pass
-
-
-class Keeping:
-    """A keeper, its cluster and its database; time moves only with `tick`."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.cluster = MemoryCluster(instant=True)
-        self.away = False
-        self.now = 1000.0
-        self.known: dict[str, Facts] = {}
-        self.unserved: list[Mapping[str, int]] = []
-        self.phases: dict[str, str] = {}
-        self.forgotten: list[str] = []
-        self.keeper = self.another()
-
-    def another(self, owner: str = "here") -> Keeper:
-        return Keeper(
-            self.cluster,
-            self._connect,
-            owner,
-            lambda: self.now,
-            self.known.get,
-            prober=Nobody(lambda: self.now),
-            on_unserved=self.unserved.append,
-            on_phase=lambda namespace, name, phase: self.phases.update({f"{namespace}/{name}": phase}),
-            forget=lambda namespace, name: self.forgotten.append(f"{namespace}/{name}"),
-        )
-
-    def _connect(self) -> psycopg.Connection[Any]:
-        if self.away:
-            raise psycopg.OperationalError("connection refused")
-        return database(self.url)()
-
-    def put(self, *manifests: Any) -> None:
-        for given in manifests:
-            self.cluster.put(given)
-
-    def tick(self, seconds: float = 1.0) -> None:
-        self.now += seconds
-        self.keeper.tick(self.now)
-
-    def rows(self) -> dict[str, tuple[Any, ...]]:
-        with psycopg.connect(self.url) as connection:
-            found = connection.execute("SELECT name, paused, spec FROM sending_nodes").fetchall()
-        return {name: tuple(rest) for name, *rest in found}
-
-    def sql(self, statement: str) -> None:
-        with psycopg.connect(self.url) as connection:
-            connection.execute(statement)  # type: ignore[call-overload]
-
-    def files(self, key: str = SHARED) -> dict[str, str]:
-        return dict(self.cluster.applied_secrets.get(key, {}).get("stringData", {}))
-
-    def condition(self, kind: str, key: str = "default/acme-1") -> tuple[str, str]:
-        found = {each["type"]: each for each in self.cluster.status(key, "SendingNode")["conditions"]}
-        return found[kind]["status"], found[kind]["reason"]
-
-    def phase(self, key: str = "default/acme-1") -> str:
-        return str(self.cluster.status(key, "SendingNode").get("phase"))
-
-    def events(self) -> list[str]:
-        return [event.reason.value for event in self.cluster.events]
-
-    def sets(self) -> dict[str, WorkerSet]:
-        pools = [pool for pool in self.cluster.pools() if isinstance(pool, JobPool)]
-        return {workers.key: workers for workers in worker_sets(pools, self.cluster.nodes())}  # type: ignore[arg-type]
-
-    def deploy(self) -> None:
-        """What the autoscaler does meanwhile."""
-        for workers in self.sets().values():
-            self.cluster.apply(workers, render(workers, RenderSettings("image")))
+from unit.operator.building import manifest
 
 
 @pytest.fixture
 def keeping(database_url: str) -> Iterator[Keeping]:
-    keeping = Keeping(database_url)
-    keeping.put(manifest())
-    keeping.cluster.secrets["default", "smtp"] = {"username": "u", "password": "p"}
-    yield keeping
-    end(keeping.keeper)
-
-
-def end(keeper: Keeper) -> None:
-    stop = threading.Event()
-    stop.set()
-    keeper.run(stop)
+    with keep(database_url) as keeping:
+        yield keeping
 
 
 def test_a_node_is_mirrored_gets_its_login_to_the_workers_and_says_so(keeping: Keeping) -> None:
@@ -154,43 +45,6 @@ def test_nothing_is_written_while_nothing_changes(keeping: Keeping) -> None:
         keeping.tick()
     assert keeping.cluster.calls == calls
     assert keeping.events() == []
-
-
-def test_a_rotated_secret_reaches_the_workers_within_a_look(keeping: Keeping) -> None:
-    keeping.put(node(secret="smtp"))
-    keeping.tick()
-    keeping.cluster.secrets["default", "smtp"] = {"username": "u", "password": "new"}
-    keeping.tick()
-    assert keeping.files()["acme-1.password"] == "new"
-    assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
-
-
-def test_without_its_secret_a_node_s_mail_waits_instead_of_failing(keeping: Keeping) -> None:
-    keeping.put(node(secret="late"), node("acme-2", secret="smtp"))
-    keeping.tick()
-    assert keeping.condition("CredentialsReady") == ("False", "SecretMissing")
-    assert (keeping.phase(), keeping.phase("default/acme-2")) == ("Blocked", "Active")
-    assert {name: row[0] for name, row in keeping.rows().items()} == {"acme-1": True, "acme-2": False}
-    keeping.cluster.secrets["default", "late"] = {"username": "u"}
-    keeping.tick()
-    assert keeping.condition("CredentialsReady") == ("False", "SecretKeyMissing")
-    keeping.cluster.secrets["default", "late"] = {"username": "u", "password": "p"}
-    keeping.tick()
-    assert (keeping.phase(), keeping.rows()["acme-1"][0]) == ("Active", False)
-    assert keeping.files().keys() >= {"acme-1.username", "acme-2.username"}
-    assert keeping.events() == ["CredentialsMissing", "NodeReady"]
-
-
-def test_a_deleted_node_s_login_stays_until_its_mail_in_flight_is_done(keeping: Keeping) -> None:
-    keeping.put(node(secret="smtp"), node("acme-2"))
-    keeping.tick()
-    keeping.cluster.remove_resource("SendingNode", "default/acme-1")
-    keeping.tick()
-    assert keeping.rows().keys() == {"acme-2"}
-    assert keeping.files().keys() == {"acme-1.username", "acme-1.password"}
-    keeping.tick(LINGER_SECONDS)
-    assert keeping.files() == {}
-    assert keeping.forgotten == ["default/acme-1"]
 
 
 def test_shared_to_dedicated_and_back(keeping: Keeping) -> None:
@@ -315,48 +169,6 @@ def test_a_node_that_cannot_be_read_stays_as_it_was_and_stops_nobody(keeping: Ke
     assert keeping.events() == ["InvalidSpec"]
 
 
-def test_a_broken_node_s_login_stays_with_the_shared_workers(keeping: Keeping) -> None:
-    keeping.put(node(secret="smtp"))
-    keeping.tick()
-    broken = node(secret="smtp")
-    broken["spec"]["smtp"]["port"] = "many"
-    keeping.put(broken)
-    for _ in range(3):
-        keeping.tick(LINGER_SECONDS)
-    assert keeping.files().keys() == {"acme-1.username", "acme-1.password"}
-
-
-def test_logins_that_do_not_fit_into_one_secret(keeping: Keeping) -> None:
-    keeping.cluster.secrets["default", "huge"] = {"username": "v", "password": "x" * MOST_BYTES}
-    keeping.put(node(secret="smtp"), node("acme-2", born=2, secret="huge"))
-    keeping.tick()
-    for _ in range(3):
-        assert keeping.condition("CredentialsReady", "default/acme-2") == ("False", "SecretTooLarge")
-        assert keeping.condition("Mirrored", "default/acme-2") == ("True", "Mirrored")
-        assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
-        assert keeping.rows()["acme-2"][0] is True
-        keeping.tick()
-
-
-def test_a_restarted_operator_takes_away_what_it_had_not_yet(keeping: Keeping) -> None:
-    keeping.cluster.secrets["default", "email-nodes"] = {"gone.username": "u", "gone.password": "p"}
-    keeping.tick()
-    keeping.tick(LINGER_SECONDS)
-    assert ("apply_secret", SHARED) in keeping.cluster.calls
-    assert keeping.files() == {}
-
-
-def test_a_secret_that_is_somebody_else_s_is_told_at_the_nodes_that_need_it(keeping: Keeping) -> None:
-    keeping.cluster.failures[SHARED] = NameTaken("Secret email-nodes belongs to somebody else")
-    keeping.put(node(secret="smtp"), node("acme-2"))
-    keeping.tick()
-    assert keeping.condition("CredentialsReady") == ("False", "NameTaken")
-    assert keeping.condition("CredentialsReady", "default/acme-2") == ("True", "NoLoginNeeded")
-    del keeping.cluster.failures[SHARED]
-    keeping.tick(10)
-    assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
-
-
 def test_queues_that_no_pool_serves_are_told(keeping: Keeping) -> None:
     keeping.sql("INSERT INTO jobs (type, queue) VALUES ('t', 'lost'), ('t', 'retry')")
     keeping.tick()
@@ -398,25 +210,6 @@ def test_a_pool_that_cannot_be_read_hides_no_other_pool_s_unserved_mail(keeping:
     keeping.tick()
     assert keeping.condition("PoolFound") == ("False", "QueueUnserved")
     assert keeping.unserved == []
-
-
-def test_a_secret_that_cannot_be_read_for_now_changes_nothing(
-    keeping: Keeping, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keeping.put(node(secret="smtp"))
-    keeping.tick()
-
-    def away(namespace: str, name: str) -> None:
-        raise ClusterUnavailable("503")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(keeping.cluster, "secret", away)
-        keeping.put(node("acme-2", secret="other"))
-        keeping.tick()
-    assert keeping.condition("CredentialsReady") == ("True", "LoginDelivered")
-    assert keeping.condition("CredentialsReady", "default/acme-2") == ("False", "ClusterUnavailable")
-    assert keeping.rows()["acme-2"][0] is False, f"only {HELD} hold mail"
-    assert Reason.CLUSTER_UNAVAILABLE not in HELD
 
 
 def test_who_does_not_lead_does_nothing(keeping: Keeping) -> None:
@@ -465,33 +258,6 @@ def test_once_the_other_operator_is_gone_its_node_is_taken_over(keeping: Keeping
     keeping.tick(MIRROR_SECONDS)
     keeping.tick()
     assert keeping.condition("Ready") == ("True", "Sending")
-
-
-def signing(**dkim: Any) -> dict[str, Any]:
-    reference = {"privateKeySecretRef": {"name": "dkim"}}
-    return {"domain": "acme-1.example", "dkim": {"selector": "s1", **reference, **dkim}}
-
-
-def test_a_dkim_key_goes_to_the_workers_and_nowhere_else(keeping: Keeping) -> None:
-    keeping.cluster.secrets["default", "dkim"] = {"private.key": "PEM"}
-    keeping.put(node(secret="smtp", identity=signing()))
-    keeping.tick()
-    assert keeping.files() == {"acme-1.username": "u", "acme-1.password": "p", "acme-1.dkim": "PEM"}
-    assert "PEM" not in str(keeping.rows())
-    keeping.cluster.secrets["default", "dkim"] = {"private.key": "NEW"}
-    keeping.tick()
-    assert keeping.files()["acme-1.dkim"] == "NEW"
-
-
-def test_without_its_dkim_key_a_node_s_mail_waits_instead_of_leaving_unsigned(keeping: Keeping) -> None:
-    keeping.put(node(identity=signing()))
-    keeping.tick()
-    assert keeping.condition("CredentialsReady") == ("False", "SecretMissing")
-    assert keeping.rows()["acme-1"][0] is True
-    keeping.cluster.secrets["default", "dkim"] = {"private.key": "PEM"}
-    keeping.tick()
-    assert (keeping.condition("CredentialsReady"), keeping.phase()) == (("True", "LoginDelivered"), "Active")
-    assert keeping.rows()["acme-1"][0] is False
 
 
 def test_a_warmup_is_told_day_by_day(keeping: Keeping) -> None:
