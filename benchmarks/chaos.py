@@ -59,7 +59,7 @@ spec:
 DEFER, BOUNCE = 0.10, 0.02
 DELAY_SECONDS = (0.02, 0.1)
 OUTAGE_SECONDS = 20.0
-THREADS, KILLS = 16, 5
+THREADS = 16  # of a worker: as many mails may be unknown when it is killed
 STUCK_SECONDS = 240.0
 # Impatient: deferred mail comes back in seconds, what a dead worker held in a quarter of a minute.
 SETTINGS = {
@@ -126,7 +126,7 @@ def server(directory: Path) -> Iterator[Sink]:
 def watch(gauge: Gauge, chaos: Chaos, emails: int) -> float:
     """Strike and wait until every mail is final; the seconds it took."""
     blows = chaos.plan()
-    final, moved_at = -1, time.monotonic()
+    final, moved_at, counts = -1, time.monotonic(), None
     while True:
         with suppress(psycopg.OperationalError):
             counts = gauge.counts()

@@ -180,7 +180,7 @@ def main() -> int:
             row = {"limit": one.limit, "per_minute": one.per_minute, "worst": one.worst, "used": round(one.used, 4)}
             sys.stdout.write(json.dumps(row | {"good": one.good}) + "\n")
         else:
-            note = "" if one.good else "  MISSED" if one.binds or one.worst > one.per_minute else ""
+            note = "" if one.good else "  MISSED"
             used = f"{one.used:8.1%}" + ("" if one.binds else "*")
             sys.stdout.write(f"{one.limit:18}{one.per_minute:>10,}{one.arrived:>10,}{one.worst:>12,}{used:>9}{note}\n")
     if not options.json:
