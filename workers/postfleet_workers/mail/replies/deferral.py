@@ -1,18 +1,22 @@
 """When a deferred mail is tried again. Pure.
 
-An SMTP 4xx is not one of a job's attempts: it has a schedule of its own, the first wait five minutes (greylisting lets
-nobody pass sooner), doubling, with jitter that only adds, until the mail is too old (RFC 5321 4.5.4.1: 4 to 5 days).
+A deferral is not one of a job's attempts: it has a schedule of its own, the first wait five minutes (greylisting lets
+nobody pass sooner), doubling up to `LONGEST_SECONDS`, with jitter that only adds, until the mail is too old (RFC 5321
+4.5.4.1: 4 to 5 days).
 """
 
 from __future__ import annotations
 
 JITTER = 0.2
-MAX_DOUBLINGS = 16
+# Exim's default (`F,4d,6h`): a server that was away for days, or a block that was lifted, is noticed within hours.
+LONGEST_SECONDS = 6 * 3600.0
+MAX_DOUBLINGS = 64  # more would overflow
 
 
 def wait_seconds(deferrals: int, *, base_seconds: float, jitter: float) -> float:
     """Seconds to wait after the deferral that follows `deferrals` earlier ones; `jitter` is uniform in [0, 1)."""
-    return base_seconds * float(2 ** min(deferrals, MAX_DOUBLINGS)) * (1.0 + JITTER * jitter)
+    doubled = base_seconds * 2.0 ** min(deferrals, MAX_DOUBLINGS)
+    return min(doubled, max(base_seconds, LONGEST_SECONDS)) * (1.0 + JITTER * jitter)
 
 
 def next_wait_seconds(
