@@ -76,17 +76,17 @@ def _work(status: Status) -> Iterator[str]:
     if waiting is not None:
         yield f"{_count(waiting, 'job')} waited for a worker at the last decision"
     yield (
-        f"{_count(backlog.get('running', 0), 'job')} run; the oldest that waits does so for "
+        f"{_jobs(backlog.get('running', 0), 'run')}; the oldest that waits does so for "
         f"{_count(backlog.get('oldestSeconds', 0), 'second')}"
     )
     if throttled := backlog.get("throttled"):
         limits = [f"{_count(each['jobs'], 'job')} for {each['limit']}" for each in backlog.get("throttledBy") or []]
         which = f" ({', '.join(limits)})" if limits else ""
-        yield f"{_count(throttled, 'job')} wait for a limit or a pause: no worker helps them{which}"
+        yield f"{_jobs(throttled, 'wait')} for a limit or a pause: more workers do not help{which}"
     if permitted := status.get("permittedPerSecond"):
         yield f"limits let {permitted} jobs a second through"
     if scheduled := backlog.get("scheduled"):
-        yield f"{_count(scheduled, 'job')} wait for their time"
+        yield f"{_jobs(scheduled, 'wait')} for a later time"
 
 
 def _worker(spec: PoolSpec, status: Status) -> Iterator[str]:
@@ -235,6 +235,10 @@ def _inputs(status: Status) -> Mapping[str, Any]:
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
+
+
+def _jobs(number: object, verb: str) -> str:
+    return f"{_count(number, 'job')} {verb}{'s' if int(str(number)) == 1 else ''}"
 
 
 def _count(number: object, noun: str) -> str:

@@ -82,6 +82,13 @@ def told(seen: Sample, policy: PoolSpec, state: State, *, later: float = 10.0) -
             id="limits",
         ),
         pytest.param(
+            sample(healthy(0, running=1, throttled=1, scheduled=1), 1),
+            spec(),
+            State(),
+            ["1 job runs; ", "1 job waits for a limit or a pause", "1 job waits for a later time"],
+            id="one of each",
+        ),
+        pytest.param(
             sample(healthy(0, throttled=900, throttled_by={"tenant a paused": 1, "node acme-1 perMinute": 899}), 0),
             spec(),
             State(),
