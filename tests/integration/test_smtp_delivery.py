@@ -17,7 +17,7 @@ from sqlalchemy import Engine, text
 
 from mail_bench import NODE, TENANT, Bench
 from postfleet_workers import epoch
-from postfleet_workers.jobs import Done, HandBack, Permanent, Snooze, Transient
+from postfleet_workers.jobs import Done, HandBack, Permanent, Snooze
 from postfleet_workers.ledger import expired
 from postfleet_workers.mail.replies.outcome import Schedule
 from postfleet_workers.mail.smtp.session import Timeouts
@@ -305,14 +305,26 @@ def test_a_refused_connection_defers_one_mail_and_keeps_the_rest_waiting(bench: 
     assert len(bench.attempts()) == 1
 
 
-def test_a_source_that_is_refused_is_never_a_bounce(bench: Bench, lab: Lab) -> None:
+def test_a_source_that_is_refused_waits_until_that_is_mended_and_is_never_a_bounce(
+    bench: Bench, lab: Lab, engine: Engine
+) -> None:
     bench.node(lab.port)
-    lab.data = {"a@b.example": "550 5.7.515 Access denied, sending domain does not meet the required level"}
-    bench.enqueue("a@b.example")
-    (outcome,) = bench.run()
-    assert isinstance(outcome, Transient)
-    assert bench.statuses() == ["deferred"]
-    assert bench.attempts()[0]["scope"] == "source"
+    lab.data = dict.fromkeys(("a@b.example", "c@b.example"), "550 5.7.515 Access denied, sending domain has no SPF")
+    bench.enqueue(*lab.data)
+    for wait in (300, 600, 1200, 2400):
+        assert [o.seconds for o in bench.run_again() if isinstance(o, Snooze)] == [wait, wait]
+    assert bench.statuses() == ["deferred", "deferred"]
+    assert {(j["state"], j["attempt"], j["queue"]) for j in bench.jobs()} == {("scheduled", 0, "retry")}
+    assert {(a["outcome"], a["scope"]) for a in bench.attempts()} == {("deferred", "source")}
+    del lab.data["c@b.example"]
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE emails SET begun_at = begun_at - interval '6 days'"))
+    bench.run_again()
+    assert bench.statuses() == ["failed", "sent"]
+    assert bench.emails()[0]["reply"].startswith("given up after 4 deferrals: 550 5.7.515")
+    assert [job["state"] for job in bench.jobs()] == ["discarded", "completed"]
+    with engine.begin() as connection:
+        assert connection.execute(text("SELECT count(*) FROM suppressions")).scalar_one() == 0
 
 
 def test_a_mail_that_cannot_be_made_fails_alone(bench: Bench, lab: Lab) -> None:

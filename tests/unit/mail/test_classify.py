@@ -14,7 +14,6 @@ from postfleet_workers.mail.replies.classify import (
     FALLBACK,
     Bounced,
     Deferred,
-    Refused,
     Sent,
     Unknown,
     classify,
@@ -71,8 +70,8 @@ def test_every_rule_has_a_name_of_its_own_and_a_source() -> None:
         (RCPT, "550 5.7.1 takes mail of few", Bounced, False),
         (RCPT, "552 5.2.2 mailbox full", Deferred, None),
         (RCPT, "451 4.7.1 greylisted", Deferred, None),
-        (RCPT, "554 5.7.1 blocked using zen.spamhaus.org", Refused, None),
-        (MAIL, "421 4.7.1 [TS03] Retrying will NOT succeed", Refused, None),
+        (RCPT, "554 5.7.1 blocked using zen.spamhaus.org", Deferred, None),
+        (MAIL, "421 4.7.1 [TS03] Retrying will NOT succeed", Deferred, None),
         (MAIL, "421 4.7.0 [TSS04] temporarily deferred", Deferred, None),
         (RCPT, "554 5.4.4 unable to route", Deferred, None),
         (DATA, "354 go on", Deferred, None),
@@ -109,10 +108,9 @@ def test_whatever_a_server_says_the_promises_hold(code: int, enhanced: str, text
             assert reading.scope in {Scope.RECIPIENT, Scope.MESSAGE}
             assert not verdict.hard or (reading.scope is Scope.RECIPIENT and not is_fallback(reading.rule))
             assert code >= 500 or _permanent(reading.rule)
-        case Refused(reading=reading):
-            assert reading.scope is Scope.SOURCE
         case Deferred(reading=reading):
             assert reading.rule
+            assert not reading.permanent or reading.scope in {Scope.SOURCE, Scope.DESTINATION}
 
 
 def _permanent(rule: str) -> bool:

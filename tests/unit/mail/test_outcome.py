@@ -50,7 +50,7 @@ def status(outcome: Outcome | None) -> Status:
         (250, "2.0.0 ok", Done, Status.SENT),
         (451, "4.3.0 later", Snooze, Status.DEFERRED),
         (550, "5.1.1 no such user", Done, Status.BOUNCED),
-        (550, "5.7.515 not authenticated", Transient, Status.FAILED),
+        (550, "5.7.515 not authenticated", Snooze, Status.DEFERRED),
         (-1, "gibberish", Done, Status.UNKNOWN),
     ],
 )
@@ -137,6 +137,22 @@ def test_what_is_deferred_for_too_long_bounces_with_the_last_words() -> None:
     assert isinstance(outcome, Done)
     assert status(outcome) is Status.BOUNCED
     assert outcome.record.text == "given up after 9 deferrals: refused"
+
+
+@pytest.mark.parametrize("line", ["550 5.7.606 banned sending IP", "421 4.7.28 an unusual rate"])
+@pytest.mark.parametrize("phase", [Phase.BANNER, Phase.RCPT, Phase.DOT])
+def test_what_is_refused_for_our_sake_for_too_long_fails_and_is_no_bounce(line: str, phase: Phase) -> None:
+    answer = parse(int(line[:3]), line[4:])
+    fault = Unreachable(phase, f"refused: {answer}", answer)
+    for outcome in (
+        outcome_of_reply(answer, phase, N1, OLD, SCHEDULE),
+        outcome_of_fault(fault, N1, OLD, SCHEDULE),
+    ):
+        assert isinstance(outcome, Permanent)
+        assert status(outcome) is Status.FAILED
+        assert outcome.record.scope == "source"
+        assert outcome.record.text == outcome.error
+        assert outcome.error.startswith("given up after 9 deferrals: ")
 
 
 @pytest.mark.parametrize(

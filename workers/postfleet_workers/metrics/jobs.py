@@ -46,7 +46,7 @@ class JobMetrics:
         )
         self._deferred = Counter(
             "emails_deferred_total",
-            "Delivery attempts put off by a 4xx or an unreachable server, by what that was about.",
+            "Delivery attempts put off by a 4xx, an unreachable server or a refusal of us, by what that was about.",
             ("node", "site", "scope"),
             registry=registry,
         )

@@ -39,7 +39,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now: try again on the deferral schedule."""
+    """Not now, or not from us: try again on the deferral schedule.
+
+    A refusal of the source (not authorised, no SPF, listed) may be for good; what is wrong is ours to mend meanwhile.
+    """
 
     reading: Reading
     reply: Reply
@@ -59,21 +62,13 @@ class Bounced:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
-    """Our own fault (not authorised, no SPF, blocked): worth a few attempts, then a person must look; no bounce."""
-
-    reading: Reading
-    reply: Reply
-
-
-@dataclass(frozen=True, slots=True)
 class Unknown:
     """After the final dot, an answer that is none: nobody knows whether the mail was accepted."""
 
     reply: Reply
 
 
-Verdict = Sent | Deferred | Bounced | Refused | Unknown
+Verdict = Sent | Deferred | Bounced | Unknown
 
 _ADDRESS = re.compile(r"[^\s<>(:]*@[\w.-]+")
 _BY_PHASE: dict[Phase, Scope] = {
@@ -116,9 +111,9 @@ def classify(reply: Reply, phase: Phase) -> Verdict:
         nothing = Reading(Scope.DESTINATION, permanent=False, rule=f"{FALLBACK}{phase}")
         return Unknown(reply) if phase is Phase.DOT else Deferred(nothing, reply)
     reading = read(reply, phase)
-    if not reading.permanent or reading.scope is Scope.DESTINATION:
-        return Deferred(reading, reply)
-    return Refused(reading, reply) if reading.scope is Scope.SOURCE else Bounced(reading, reply)
+    if reading.permanent and reading.scope in {Scope.RECIPIENT, Scope.MESSAGE}:
+        return Bounced(reading, reply)
+    return Deferred(reading, reply)
 
 
 def _by_text(book: Rulebook, reply: Reply, detail: str) -> Rule | None:

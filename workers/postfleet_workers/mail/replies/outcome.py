@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from postfleet_workers import backoff
-from postfleet_workers.jobs import Done, Outcome, Permanent, Snooze, Trace, Transient
+from postfleet_workers.jobs import Done, Outcome, Permanent, Snooze, Trace
 from postfleet_workers.mail.errors import (
     AddressMissing,
     ConnectionLost,
@@ -25,7 +25,6 @@ from postfleet_workers.mail.replies.classify import (
     Bounced,
     Deferred,
     Reading,
-    Refused,
     Sent,
     Unknown,
     Verdict,
@@ -191,8 +190,6 @@ def _outcome(verdict: Verdict, phase: Phase, target: Target, history: History, s
             return Done(_record(target, phase, Status.UNKNOWN, reply, f"no SMTP reply to the final dot: {reply.text}"))
         case Bounced(reading=reading, reply=reply):
             return Done(_record(target, phase, Status.BOUNCED, reply, reading=reading))
-        case Refused(reading=reading, reply=reply):
-            return Transient(f"{phase}: {reply}", _record(target, phase, Status.FAILED, reply, reading=reading))
         case Deferred(reading=reading, reply=reply):
             outcome = _deferred(reading, phase, target, reply, str(reply), history, schedule)
             # A dialogue was held: greylisting puts off every first try, and its pace is then all there is to measure.
@@ -211,6 +208,8 @@ def _deferred(
     )
     if wait is None:
         text = f"given up after {history.deferrals} deferrals: {text}"
+        if reading.scope is Scope.SOURCE:  # nobody but us was refused: no bounce, and a person can have it tried again
+            return Permanent(text, _record(target, phase, Status.FAILED, reply, text, reading))
         return Done(_record(target, phase, Status.BOUNCED, reply, text, reading))
     record = _record(target, phase, Status.DEFERRED, reply, text, reading)
     return Snooze(wait, f"deferred at {phase}: {text}", record, to_retry_queue=True, kind="deferred")

@@ -71,7 +71,7 @@ def _connections(sessions: int, seconds: int) -> Action:
     return Action(Kind.CONNECTIONS, seconds, sessions)
 
 
-# Some of these replies are for good (listed, banned): without a pause every mail would use up its attempts on them.
+# Some of these replies are for good (listed, banned): without a pause every mail would run into them.
 BRAKES: tuple[Brake, ...] = (
     _brake("apple.deferred", 3, _suspend(15 * MINUTE)),
     _brake("barracuda.reputation", 5, _suspend(HOUR)),
