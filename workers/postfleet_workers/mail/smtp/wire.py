@@ -158,12 +158,12 @@ class Wire(smtplib.SMTP):
         while (end := self._buffer.find(b"\n")) < 0:
             if len(self._buffer) > MAX_LINE:
                 raise smtplib.SMTPServerDisconnected("a reply line without an end")
+            if monotonic() > until:  # a byte now and then keeps nobody waiting for ever
+                raise TimeoutError
             try:  # noqa: SIM105 - a `with` would cost more than the call
                 self._take(self._socket().recv(4096))
             except BlockingIOError:
                 pass  # a tick
-            if monotonic() > until:  # a byte now and then keeps nobody waiting for ever
-                raise TimeoutError
         line = bytes(self._buffer[: end + 1])
         del self._buffer[: end + 1]
         return line
