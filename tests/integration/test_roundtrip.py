@@ -48,7 +48,7 @@ def test_what_is_snoozed_does_not_make_a_worker_look_fast(fleet: Fleet, engine: 
     with engine.begin() as connection:
         enqueue_many(connection, [NewJob("probe", "probe", {"do": "sleep", "seconds": 0.2}) for _ in range(3)])
     fleet.until(lambda: fleet.states() == {"scheduled": 40, "completed": 3}, "the others done")
-    fleet.until(lambda: fleet.rows("SELECT 1 FROM workers WHERE completed > 0 AND busy_seconds > 0.6"), "a heartbeat")
+    fleet.until(lambda: fleet.rows("SELECT 1 FROM workers WHERE completed >= 3 AND busy_seconds >= 0.6"), "a heartbeat")
     assert fleet.rows("SELECT completed FROM workers") == [(3,)]
     assert float(redis_client.hget(pace.KEY, "probe|")) >= 0.2
 
