@@ -9,7 +9,8 @@ from taskiq_redis import ListQueueBroker
 
 from speed.work import hands
 
-broker = ListQueueBroker(os.environ["BENCH_REDIS_URL"], queue_name="mails")
+# It waits for messages with a call that blocks; redis-py's time limit for replies ends that, and the worker with it.
+broker = ListQueueBroker(os.environ["BENCH_REDIS_URL"], queue_name="mails", socket_timeout=None)
 
 
 @broker.task(task_name="send")
