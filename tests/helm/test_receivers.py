@@ -46,6 +46,13 @@ def test_a_service_leads_to_the_port_that_the_process_listens_on(helm: Helm, nam
     assert ports[served["targetPort"]] == port
 
 
+@pytest.mark.parametrize("name", ["web", "inbound"])
+def test_what_is_reached_from_outside_knows_nothing_of_redis(helm: Helm, name: str) -> None:
+    variables = env(pod(helm.render(ON), name))
+    assert "POSTFLEET_DATABASE_URL" in variables
+    assert "POSTFLEET_REDIS_URL" not in variables
+
+
 def test_web_is_for_an_ingress_and_inbound_for_the_internet(helm: Helm) -> None:
     rendered = helm.render(ON)
     web, inbound = (one(rendered, "Service", f"postfleet-{name}")["spec"] for name in ("web", "inbound"))

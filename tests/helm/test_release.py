@@ -90,8 +90,9 @@ def test_settings_are_what_was_written(helm: Helm) -> None:
 
 def test_one_url_may_be_given_and_the_other_be_there(helm: Helm) -> None:
     rendered = helm.render("everywhere")
-    secret, hook = (one(rendered, "Secret", f"postfleet-{name}") for name in ("connections", "migrations"))
-    assert secret["stringData"].keys() == hook["stringData"].keys() == {REDIS}
+    secret = one(rendered, "Secret", "postfleet-connections")
+    assert secret["stringData"].keys() == {REDIS}
+    assert "postfleet-migrations" not in {found["metadata"]["name"] for found in of_kind(rendered, "Secret")}
     render = operator_settings(rendered).render
     assert set(render.urls) == {DATABASE}
     assert render.connections_secret == secret["metadata"]["name"]

@@ -139,7 +139,7 @@ def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
 def test_while_postgresql_is_away_reports_are_put_off_and_come_again(tmp_path: Path, own_postgres: Postgres) -> None:
     engine = engine_for(own_postgres.url())
     upgrade(engine)
-    urls = {"POSTFLEET_DATABASE_URL": own_postgres.url(), "POSTFLEET_REDIS_URL": "redis://127.0.0.1:1"}
+    urls = {"POSTFLEET_DATABASE_URL": own_postgres.url()}
     fleet = Fleet(tmp_path, engine, urls)
     try:
         email_id = sent(fleet)

@@ -34,7 +34,7 @@ def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
 def own_fleet(tmp_path: Path, own_postgres: Postgres) -> Iterator[Fleet]:
     engine = engine_for(own_postgres.url())
     upgrade(engine)
-    urls = {"POSTFLEET_DATABASE_URL": own_postgres.url(), "POSTFLEET_REDIS_URL": "redis://127.0.0.1:1"}
+    urls = {"POSTFLEET_DATABASE_URL": own_postgres.url()}
     fleet = Fleet(tmp_path, engine, urls)
     yield fleet
     fleet.close()

@@ -120,6 +120,7 @@ def test_a_job_type_that_no_worker_knows_waits_and_says_why(fleet: Fleet, engine
         ("POSTFLEET_DATABASE_URL", "postgresql://postgres@127.0.0.1:1/none", 1, r"PostgreSQL.*POSTFLEET_DATABASE_URL"),
         ("POSTFLEET_REDIS_URL", "redis://127.0.0.1:1/0", 1, r"Redis.*POSTFLEET_REDIS_URL"),
         ("POSTFLEET_JOB_MODULES", "no.such.module", 2, r"POSTFLEET_JOB_MODULES: cannot import"),
+        ("POSTFLEET_REDIS_URL", "", 2, r"POSTFLEET_REDIS_URL is not set"),
         ("POSTFLEET_REDIS_URL", "http://127.0.0.1", 2, r"POSTFLEET_REDIS_URL: .*give redis://"),
         ("POSTFLEET_DATABASE_URL", "mysql://127.0.0.1/x", 2, r"POSTFLEET_DATABASE_URL: .*not PostgreSQL"),
     ],

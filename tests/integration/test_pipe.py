@@ -16,12 +16,17 @@ from postfleet_workers.errors import InputError, PipeUnavailable
 
 
 @pytest.mark.parametrize(
-    "url", ["", "localhost:6379", "http://localhost/0", "redis://localhost:port/0", "postgresql://x/y"]
+    "url", ["localhost:6379", "http://localhost/0", "redis://localhost:port/0", "postgresql://x/y"]
 )
 def test_a_url_that_is_none_is_a_clear_input_error(url):
     with pytest.raises(InputError, match=r"POSTFLEET_REDIS_URL: .*; give redis://host:port/db") as caught:
         pipe.connect(url)
     assert "\n" not in str(caught.value)
+
+
+def test_no_url_is_said():
+    with pytest.raises(InputError, match=r"^POSTFLEET_REDIS_URL is not set; set it in the environment"):
+        pipe.connect("")
 
 
 def test_a_client_speaks_text(redis_url):

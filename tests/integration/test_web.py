@@ -343,7 +343,7 @@ def test_a_campaign_s_mails_count_once_each_and_machines_apart(
 
 
 def test_without_a_key_or_with_a_short_one_it_says_what_to_do(database_url: str) -> None:
-    urls = {"POSTFLEET_DATABASE_URL": database_url, "POSTFLEET_REDIS_URL": "redis://127.0.0.1:1"}
+    urls = {"POSTFLEET_DATABASE_URL": database_url}
     done = program("web", env=urls)
     assert (done.code, "POSTFLEET_SECRET_KEY is not set" in done.err) == (2, True)
     done = program("web", env={**urls, "POSTFLEET_SECRET_KEY": "short"})
@@ -351,7 +351,7 @@ def test_without_a_key_or_with_a_short_one_it_says_what_to_do(database_url: str)
 
 
 def test_a_public_url_that_is_none_is_told(database_url: str) -> None:
-    urls = {"POSTFLEET_DATABASE_URL": database_url, "POSTFLEET_REDIS_URL": "redis://127.0.0.1:1"}
+    urls = {"POSTFLEET_DATABASE_URL": database_url}
     done = program("web", env={**urls, "POSTFLEET_SECRET_KEY": "k" * 32, "POSTFLEET_PUBLIC_URL": "ftp://x"})
     assert (done.code, "POSTFLEET_PUBLIC_URL 'ftp://x' is no URL" in done.err) == (2, True)
 
@@ -360,7 +360,7 @@ def test_a_port_that_is_taken_is_told(database_url: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         env = {
-            "POSTFLEET_DATABASE_URL": database_url, "POSTFLEET_REDIS_URL": "redis://127.0.0.1:1",
+            "POSTFLEET_DATABASE_URL": database_url,
             "POSTFLEET_SECRET_KEY": SECRET, "POSTFLEET_WEB_PORT": port,
         }  # fmt: skip
         done = program("web", env=env)

@@ -85,7 +85,7 @@ class LazyGroup(click.Group):
 def cli(ctx: click.Context) -> None:
     """Email and background jobs: PostgreSQL keeps the state, Redis carries the work, workers do it.
 
-    Settings are POSTFLEET_* variables; POSTFLEET_DATABASE_URL and POSTFLEET_REDIS_URL are required.
+    Settings are POSTFLEET_* variables; POSTFLEET_DATABASE_URL is required, POSTFLEET_REDIS_URL by relay and worker.
     """
     ctx.obj = Root()
     ctx.call_on_close(ctx.obj.close)

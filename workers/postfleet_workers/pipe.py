@@ -44,8 +44,12 @@ def connect(redis_url: str, *, decode: bool = True) -> redis.Redis:
         decode: whether replies are text; Dramatiq's own client wants bytes.
 
     Raises:
-        InputError: the URL is no Redis URL.
+        InputError: the URL is no Redis URL, or empty.
     """
+    if not redis_url:
+        raise InputError(
+            "POSTFLEET_REDIS_URL is not set; set it in the environment (`postfleet-local up` writes it to DIR/env)"
+        )
     try:
         return redis.Redis.from_url(
             redis_url,

@@ -14,7 +14,10 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="POSTFLEET_", frozen=True, extra="ignore")
 
     database_url: str = Field(description="PostgreSQL, as postgresql://user:password@host:port/database.")
-    redis_url: str = Field(description="Redis or Valkey, as redis://host:port/db; a database of Postfleet's own.")
+    redis_url: str = Field(
+        "",
+        description="Redis or Valkey, as redis://host:port/db; one of Postfleet's own. Relay and worker need it.",
+    )
     replica: str = Field("", description="Name of this replica (the pod's name); default: the host's name.")
     pool: str = Field("", description="JobPool that this worker belongs to.")
     node: str = Field("shared", description="Sending node served, or `shared`.")
@@ -47,8 +50,12 @@ class Settings(BaseSettings):
     health_port: int = Field(
         0, ge=0, le=65535, description="Port of /healthz, /readyz and /metrics; 0 takes a free one."
     )
-    deferral_base_seconds: float = Field(300.0, gt=0, description="First wait after an SMTP 4xx; doubles each time.")
-    deferral_max_age_seconds: float = Field(432_000.0, gt=0, description="A mail deferred for this long bounces.")
+    deferral_base_seconds: float = Field(
+        300.0, gt=0, description="First wait of deferred mail; doubles each time, up to 6 h."
+    )
+    deferral_max_age_seconds: float = Field(
+        432_000.0, gt=0, description="A mail deferred for this long bounces; it fails if it was we who were refused."
+    )
     backoff_base_seconds: float = Field(15.0, gt=0, description="First wait after a failed attempt; doubles each time.")
     session_lease_seconds: float = Field(30.0, gt=0, description="Lease of one SMTP session of a node's limit.")
     smtp_timeout_seconds: float = Field(300.0, gt=0, description="Wait for an SMTP reply before the final dot.")

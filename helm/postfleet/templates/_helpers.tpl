@@ -107,20 +107,23 @@ POSTFLEET_REDIS_URL: {{ . | quote }}
 
 {{/* `list . "name of the chart's Secret"`: both URLs as environment variables. */}}
 {{- define "postfleet.connectionEnv" -}}
-{{- $top := index . 0 -}}
-{{- $own := index . 1 -}}
-{{- $database := $top.Values.database.existingSecret -}}
-{{- $redis := $top.Values.redis.existingSecret -}}
-- name: POSTFLEET_DATABASE_URL
-  valueFrom:
-    secretKeyRef:
-      name: {{ default $own $database.name | quote }}
-      key: {{ ternary $database.key "POSTFLEET_DATABASE_URL" (ne $database.name "") | quote }}
+{{- $redis := (index . 0).Values.redis.existingSecret -}}
+{{ include "postfleet.databaseEnv" . }}
 - name: POSTFLEET_REDIS_URL
   valueFrom:
     secretKeyRef:
-      name: {{ default $own $redis.name | quote }}
+      name: {{ default (index . 1) $redis.name | quote }}
       key: {{ ternary $redis.key "POSTFLEET_REDIS_URL" (ne $redis.name "") | quote }}
+{{- end -}}
+
+{{/* The same of PostgreSQL alone, for whom Redis does not concern. */}}
+{{- define "postfleet.databaseEnv" -}}
+{{- $database := (index . 0).Values.database.existingSecret -}}
+- name: POSTFLEET_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      name: {{ default (index . 1) $database.name | quote }}
+      key: {{ ternary $database.key "POSTFLEET_DATABASE_URL" (ne $database.name "") | quote }}
 {{- end -}}
 
 {{- define "postfleet.connectionsSecret" -}}
