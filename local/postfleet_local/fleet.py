@@ -280,12 +280,10 @@ class Fleet:
         self._redis.close()
 
     def _watch(self) -> None:
-        seen = sources.fingerprint(self.sources)
+        watch = sources.Watch(sources.fingerprint(self.sources))
         while not self._stop.wait(WATCH_SECONDS):
             self._revive()
-            now = sources.fingerprint(self.sources)
-            if now != seen:
-                seen = now
+            if watch.changed(sources.fingerprint(self.sources)):
                 self._reload()
 
     def _reload(self) -> None:

@@ -47,3 +47,22 @@ def fingerprint(paths: Sequence[Path]) -> Fingerprint:
                 stat = file.stat()
                 marks.append((file, stat.st_mtime_ns, stat.st_size))
     return tuple(marks)
+
+
+class Watch:
+    """Tells when sources have changed and are at rest.
+
+    An editor empties a file before it writes it: what is read in between would delete the resources of that file.
+    """
+
+    def __init__(self, applied: Fingerprint) -> None:
+        self._applied = self._seen = applied
+
+    def changed(self, now: Fingerprint) -> bool:
+        """Whether to read the sources again: they differ from those last applied, and stood still since the last look."""
+        at_rest = now == self._seen
+        self._seen = now
+        if not at_rest or now == self._applied:
+            return False
+        self._applied = now
+        return True

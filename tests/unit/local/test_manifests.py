@@ -128,6 +128,34 @@ def test_the_login_is_the_first_node_s_secret() -> None:
     assert secret.data["username"] == "acme"
 
 
+def test_sources_are_read_again_once_they_stand_still(tmp_path: Path) -> None:
+    def look() -> bool:
+        return watch.changed(sources.fingerprint([tmp_path]))
+
+    file = tmp_path / "pool.yaml"
+    file.write_text("old")
+    watch = sources.Watch(sources.fingerprint([tmp_path]))
+    assert not look()
+    file.write_text("")
+    assert not look(), "it is being written"
+    file.write_text("newer")
+    assert not look()
+    assert look()
+    assert not look(), "once"
+    file.unlink()
+    assert [look(), look(), look()] == [False, True, False]
+
+
+def test_sources_that_are_as_before_are_not_read_again(tmp_path: Path) -> None:
+    file = tmp_path / "pool.yaml"
+    watch = sources.Watch(sources.fingerprint([tmp_path]))
+    file.write_text("")
+    assert not watch.changed(sources.fingerprint([tmp_path]))
+    file.unlink()
+    assert not watch.changed(sources.fingerprint([tmp_path]))
+    assert not watch.changed(sources.fingerprint([tmp_path]))
+
+
 @pytest.mark.parametrize(
     ("host", "here"),
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("mail.localhost", True), ("10.0.0.1", False)],
