@@ -37,11 +37,15 @@ def test_settings_cannot_be_changed_after_they_were_read(env: pytest.MonkeyPatch
         Settings().lease_seconds = 1.0  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("name", URLS)
-def test_both_servers_must_be_named(env: pytest.MonkeyPatch, name: str) -> None:
-    env.delenv(name)
-    with pytest.raises(ValidationError, match=name.removeprefix("POSTFLEET_").lower()):
+def test_the_database_must_be_named(env: pytest.MonkeyPatch) -> None:
+    env.delenv("POSTFLEET_DATABASE_URL")
+    with pytest.raises(ValidationError, match="database_url"):
         Settings()
+
+
+def test_redis_is_named_only_where_it_is_used(env: pytest.MonkeyPatch) -> None:
+    env.delenv("POSTFLEET_REDIS_URL")
+    assert Settings().redis_url == ""
 
 
 @pytest.mark.parametrize(
