@@ -144,11 +144,11 @@ def test_a_dedicated_node_sends_through_workers_of_its_own_and_becomes_shared_ag
 
     (folder / "eu.yaml").write_text(SHARED)
     wait_until(lambda: "workers" not in status(fleet, "eu-1"), "the node is shared")
+    wait_until(lambda: fleet.processes.status("email-eu-1") is None, "its own workers are not wanted any more")
+    wait_until(lambda: not own.is_running(), "and end")
     send(fleet, "eu-1", "dan")
     wait_until(lambda: senders(fleet).get("dan") == "email", "the shared workers send for it")
     assert files(shared) >= {"eu-1.username", "acme-1.username"}
-    wait_until(lambda: fleet.processes.status("email-eu-1") is None, "its own workers are not wanted any more")
-    wait_until(lambda: not own.is_running(), "and end")
 
 
 def test_mail_in_flight_survives_every_move_of_its_node(fleet: Fleet, folder: Path) -> None:
