@@ -23,7 +23,8 @@ from postfleet_operator.workerset import worker_sets
 from postfleet_workers.placement import logical
 from postfleet_workers.relay import gate
 from postfleet_workers.relay.census import Group, Pipeful
-from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant
+from postfleet_workers.relay.gate import Node, Rules, Tenant
+from postfleet_workers.relay.permits import Permits
 from postfleet_workers.relay.record import compose, stand
 from postfleet_workers.throttling.limits import Limit
 from unit.operator.building import node_manifest, pool, workers

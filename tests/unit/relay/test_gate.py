@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import date
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.relay import gate
 from postfleet_workers.relay.allocate import Key
-from postfleet_workers.relay.census import Pipeful
-from postfleet_workers.relay.gate import Node, Permits, Rules, Tenant, asking, permits
-from postfleet_workers.throttling.limiter import Admission
+from postfleet_workers.relay.gate import Node, Rules, Tenant
 from postfleet_workers.throttling.limits import Limit, campaign_limits, node_limits, tenant_limits
-from postfleet_workers.throttling.memory import MemoryLimiter
 
 SESSIONS = Limit("sessions:n1", "node n1 maxConnections", 20, 1.0)
 PER_MINUTE = node_limits("n1", {"limits": {"perMinute": 60}})
@@ -152,72 +147,6 @@ def test_a_tenants_weight(tenant: str, weight: int) -> None:
     assert RULES.weight(tenant) == weight
 
 
-def test_what_has_still_to_ask_a_limit_is_counted_over_all_queues() -> None:
-    minute, day = PER_MINUTE[0].key, PER_DAY[0].key
-    pipes = {
-        "priority-high": {("acme", "", "n1"): Pipeful(offered=3, running=10, fresh=4)},
-        "bulk": {("other", "", "n1"): Pipeful(offered=5), ("acme", "", ""): Pipeful(offered=100)},
-    }
-    assert asking(RULES, pipes) == {minute: 12, day: 7, SESSIONS.key: 18}
-
-
-class Clock:
-    """Stands still."""
-
-    def __call__(self) -> float:
-        return 1_000_000.0
-
-
-@pytest.fixture
-def limiter() -> MemoryLimiter:
-    return MemoryLimiter(MemoryEpoch(Clock()))
-
-
-def test_rates_are_asked_for_the_next_seconds_and_for_the_next_minute(limiter: MemoryLimiter) -> None:
-    found = permits(limiter, [*PER_MINUTE, *PER_MINUTE], {}, {})
-    key = PER_MINUTE[0].key
-    assert 1 <= found.now[key] <= 4
-    assert 55 <= found.plan[key] <= 60
-
-
-def test_what_is_in_the_pipe_is_taken_off_and_never_below_zero(limiter: MemoryLimiter) -> None:
-    key = PER_MINUTE[0].key
-    free = permits(limiter, PER_MINUTE, {}, {})
-    found = permits(limiter, PER_MINUTE, {}, {key: 10})
-    assert found.plan[key] == free.plan[key] - 10
-    assert found.now[key] == 0
-
-
-@pytest.mark.parametrize(
-    ("pace", "now", "plan"),
-    [
-        pytest.param(0.1, 400, 12_000, id="20 sessions at 10 mails a second"),
-        pytest.param(1.0, 40, 1200, id="20 sessions at a mail a second"),
-        pytest.param(30.0, 20, 40, id="slow: at least one mail for each session"),
-        pytest.param(600.0, 20, 20, id="very slow"),
-        pytest.param(0.0, 40_000, 1_200_000, id="too fast to measure"),
-    ],
-)
-def test_sessions_let_through_what_they_can_deliver(limiter: MemoryLimiter, pace: float, now: int, plan: int) -> None:
-    found = permits(limiter, [SESSIONS], {SESSIONS.key: pace}, {})
-    assert (found.now[SESSIONS.key], found.plan[SESSIONS.key]) == (now, plan)
-
-
-def test_without_limits_the_limiter_is_not_asked() -> None:
-    class Away(MemoryLimiter):
-        def peek_many(self, asks: Sequence[tuple[Sequence[Limit], int]], horizon_seconds: float) -> list[Admission]:
-            raise AssertionError("asked")
-
-    assert permits(Away(MemoryEpoch(Clock())), [], {}, {}) == Permits({}, {})
-
-
-def test_the_tightest_limit_is_named() -> None:
-    found = Permits({}, {PER_MINUTE[0].key: 60, SESSIONS.key: 20, PER_DAY[0].key: 900})
-    assert found.binding((*PER_MINUTE, SESSIONS, *PER_DAY)) == "node n1 maxConnections"
-    assert found.binding(PER_MINUTE) == "node n1 per_minute"
-    assert found.binding(()) is None
-
-
 def test_a_dedicated_node_has_a_road_of_its_own_in_every_queue() -> None:
     dedicated = {"workers": {"placement": "Dedicated", "poolRef": {"name": "email"}}}
     rules = Rules(
@@ -288,12 +217,6 @@ def test_a_warmups_cap_is_a_limit_of_the_node() -> None:
     warmup = {"enabled": True, "startDate": "2026-03-01", "days": [20, 28]}
     found = gate.node("n1", {"warmup": warmup}, paused=False, today=date(2026, 3, 2))
     assert [(limit.name, limit.count) for limit in found.limits] == [("node n1 warmup", 28)]
-
-
-def test_each_executing_mail_holds_a_session_of_its_node_and_of_its_site() -> None:
-    found = asking(at_gmail(), {"bulk": {("acme", "", "n1/gmail"): Pipeful(offered=2, running=7, fresh=3)}})
-    assert (found["sessions:n1"], found["sessions:n1|gmail"]) == (9, 9)
-    assert found["postfleet:limit:site:n1|gmail:minute"] == 5
 
 
 def test_the_mail_of_a_dedicated_nodes_site_takes_the_nodes_road() -> None:

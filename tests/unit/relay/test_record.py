@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from postfleet_workers.relay import record
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Group, Pipeful
-from postfleet_workers.relay.gate import Node, Permits, Rules, Site, Tenant
+from postfleet_workers.relay.gate import Node, Rules, Site, Tenant
+from postfleet_workers.relay.permits import Permits
 from postfleet_workers.throttling.limits import Limit
 
 MINUTE = Limit("minute", "node n1 per_minute", 100, 60.0)

@@ -1,12 +1,11 @@
-"""What may not run now, known before any row is fetched: pauses, suspended sites, and spent limits.
+"""What may not run now, known before any row is fetched: pauses, suspended sites, and which limits hold a group back.
 
-The gate only reads. The worker asks for real, one step before MAIL FROM; what the gate lets through is what the limits
-will permit in the next seconds, so that a limited node or tenant never fills the pipe.
+How much these limits let through is `permits`'. Both only read: the worker asks for real, one step before MAIL FROM.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
@@ -26,8 +25,6 @@ from postfleet_workers.mail.admission import (
 from postfleet_workers.mail.sites import limiting_sites, limits_of
 from postfleet_workers.placement import is_dedicated, node_of, site_of
 from postfleet_workers.relay.allocate import Key
-from postfleet_workers.relay.census import Pipeful
-from postfleet_workers.throttling.limiter import Limiter
 from postfleet_workers.throttling.limits import Limit, campaign_limits, tenant_limits
 from postfleet_workers.throttling.sessions import at_site
 
@@ -42,11 +39,6 @@ FROM slowdowns WHERE until > postfleet_now()
 CAMPAIGNS = text("""
 SELECT id, per_minute FROM campaigns WHERE per_minute IS NOT NULL AND state IN ('expanding', 'running')
 """)
-
-PUBLISH_HORIZON_SECONDS = 0.25  # a tick and a claim; a worker waits longer than this for a permit that is nearly due
-SESSION_HORIZON_SECONDS = 2.0
-PLAN_HORIZON_SECONDS = 60.0
-PLENTY = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,73 +255,3 @@ def _names(found: Any) -> frozenset[str]:
 
 def _sessions(place: str, count: int, name: str = "") -> Limit:
     return Limit(f"sessions:{place}", name or f"node {place} maxConnections", count, 1.0)
-
-
-def asking(rules: Rules, pipes: Mapping[str, Mapping[Key, Pipeful]]) -> Counter[str]:
-    """By limit, the jobs of all queues that have still to ask it.
-
-    For a rate those on offer or just claimed (a bundle asks for all its permits at once), for sessions every executing
-    one too.
-    """
-    found: Counter[str] = Counter()
-    for pipe in pipes.values():
-        for key, pipeful in pipe.items():
-            for limit in rules.limits(key):
-                found[limit.key] += pipeful.offered + pipeful.fresh
-            for limit in rules.sessions(key[2]):
-                found[limit.key] += pipeful.running - pipeful.fresh
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Permits:
-    """What each limit lets through, less what is in the pipe: in the next seconds (`now`) and minute (`plan`).
-
-    `rates`: in the long run, jobs per second.
-    """
-
-    now: Mapping[str, int]
-    plan: Mapping[str, int]
-    rates: Mapping[str, float] = field(default_factory=dict)
-
-    def binding(self, limits: Iterable[Limit]) -> str | None:
-        """The name of the tightest limit."""
-        tightest = min(limits, key=lambda limit: self.plan[limit.key], default=None)
-        return tightest.name if tightest else None
-
-    def slowest(self, limits: Iterable[Limit]) -> tuple[str, float] | None:
-        """The limit that lets the least through in the long run: its name, and jobs per second."""
-        slowest = min(limits, key=lambda limit: self.rates[limit.key], default=None)
-        return (slowest.name, self.rates[slowest.key]) if slowest else None
-
-
-def permits(
-    limiter: Limiter, limits: Iterable[Limit], paces: Mapping[str, float], in_pipe: Mapping[str, int]
-) -> Permits:
-    """Ask the limiter, reading only, what the limits permit.
-
-    Args:
-        limiter: answers for rates.
-        limits: those of every group; duplicates are asked once.
-        paces: seconds per job by the key of a limit of sessions: a session lets `seconds / pace` jobs through.
-        in_pipe: by limit key, the jobs of any queue that have still to ask, see `asking`.
-    """
-    unique = {limit.key: limit for limit in limits}
-    rates = [limit for limit in unique.values() if limit.key not in paces]
-    asks = [((limit,), PLENTY) for limit in rates]
-
-    def within(seconds: float, session_seconds: float) -> dict[str, int]:
-        answers = limiter.peek_many(asks, seconds) if asks else []
-        granted = {limit.key: answer.granted for limit, answer in zip(rates, answers, strict=True)}
-        for key in paces.keys() & unique.keys():
-            granted[key] = max(unique[key].count, int(unique[key].count * session_seconds / max(paces[key], 0.001)))
-        return {key: max(0, most - in_pipe.get(key, 0)) for key, most in granted.items()}
-
-    return Permits(
-        within(PUBLISH_HORIZON_SECONDS, SESSION_HORIZON_SECONDS),
-        within(PLAN_HORIZON_SECONDS, PLAN_HORIZON_SECONDS),
-        {
-            key: limit.count / (max(paces[key], 0.001) if key in paces else limit.window_seconds)
-            for key, limit in unique.items()
-        },
-    )

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from sqlalchemy import Connection, text
 
 from postfleet_workers.metrics.relay import QueueCounts
-from postfleet_workers.relay.gate import PLAN_HORIZON_SECONDS, Rules
+from postfleet_workers.relay.gate import Rules
+from postfleet_workers.relay.permits import PLAN_HORIZON_SECONDS
 
 COUNT_SECONDS = 15.0  # about as often as Prometheus asks
 COUNT_LIMIT = 10_000  # of each: beyond it nobody's answer differs

@@ -16,6 +16,7 @@ from postfleet_workers.relay import bundles, census, gate, record, rows
 from postfleet_workers.relay.allocate import Demand, Key, allocate
 from postfleet_workers.relay.arrivals import Arrivals
 from postfleet_workers.relay.census import Group, Pipeful
+from postfleet_workers.relay.permits import Permits, foresee, still_to_ask
 from postfleet_workers.relay.queue import Item, Pipe
 from postfleet_workers.relay.turns import Turns
 from postfleet_workers.settings import Settings
@@ -44,7 +45,7 @@ class Look:
     messages: int
     pipe: dict[Key, Pipeful] = field(default_factory=dict)
     groups: list[Group] = field(default_factory=list)
-    permits: gate.Permits = field(default_factory=lambda: gate.Permits({}, {}))
+    permits: Permits = field(default_factory=lambda: Permits({}, {}))
     published: dict[Key, int] = field(default_factory=dict)
     hungry: bool = False
 
@@ -90,7 +91,7 @@ class Publisher:
         if open_looks:
             with connection.begin():
                 pipes = census.pipefuls(connection)
-            asking = gate.asking(rules, pipes)
+            asking = still_to_ask(rules, pipes)
             for queue, own in groupby(open_looks, key=lambda look: look.queue):
                 with connection.begin():
                     keys = census.keys(connection, queue)
@@ -220,14 +221,14 @@ class Publisher:
 
     def _permits(
         self, groups: Sequence[Group], rules: gate.Rules, paces: dict[str, float], asking: Counter[str]
-    ) -> gate.Permits:
+    ) -> Permits:
         session_paces: dict[str, float] = {}
         for group in groups:  # the fastest of those that share sessions: what a slow one takes, its own limit bounds
             pace = paces.get(_pace_key(group), 1.0)
             for limit in rules.sessions(group.key[2]):
                 session_paces[limit.key] = min(pace, session_paces.get(limit.key, pace))
         limits = [limit for group in groups for limit in rules.limits(group.key)]
-        return gate.permits(self.limiter, limits, session_paces, asking)
+        return foresee(self.limiter, limits, session_paces, asking)
 
     def _size(self, group: Group, paces: dict[str, float], slots: int) -> int:
         job_type = self._registry.find(group.type)

@@ -13,7 +13,8 @@ from typing import Any
 from postfleet_workers.placement import node_of
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import Group, Pipeful
-from postfleet_workers.relay.gate import Permits, Rules
+from postfleet_workers.relay.gate import Rules
+from postfleet_workers.relay.permits import Permits
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from postfleet_workers.mail import reroute
 from postfleet_workers.placement import node_of, route, site_of
 from postfleet_workers.relay import gate, record, rows
 from postfleet_workers.relay.allocate import Key
+from postfleet_workers.relay.permits import PLAN_HORIZON_SECONDS, PLENTY
 from postfleet_workers.relay.publisher import Look
 from postfleet_workers.throttling.limiter import Limiter
 from postfleet_workers.throttling.limits import Limit
@@ -92,7 +93,7 @@ def even_out(connection: Connection, limiter: Limiter, looks: Sequence[Look], ru
     moved = 0
     with connection.begin():
         queues = sorted({look.queue for look in looks})
-        for waiting, jobs in rows.soon(connection, queues, gate.PLAN_HORIZON_SECONDS, MOST_COUNTED).items():
+        for waiting, jobs in rows.soon(connection, queues, PLAN_HORIZON_SECONDS, MOST_COUNTED).items():
             due[node_of(waiting)] += jobs
         nodes = reroute.sisters(connection, {key[1] for _, key in held})
         for move in moves(held, nodes, rules, room):
@@ -104,6 +105,6 @@ def even_out(connection: Connection, limiter: Limiter, looks: Sequence[Look], ru
 
 def permitted(limiter: Limiter, rates: Sequence[Limit], sessions: Sequence[Limit]) -> int:
     """Mails that all of these limits let through in the next minute."""
-    asks = [((limit,), gate.PLENTY) for limit in rates]
-    granted = [answer.granted for answer in limiter.peek_many(asks, gate.PLAN_HORIZON_SECONDS)] if asks else []
-    return min([*granted, *(int(limit.count * gate.PLAN_HORIZON_SECONDS) for limit in sessions)], default=gate.PLENTY)
+    asks = [((limit,), PLENTY) for limit in rates]
+    granted = [answer.granted for answer in limiter.peek_many(asks, PLAN_HORIZON_SECONDS)] if asks else []
+    return min([*granted, *(int(limit.count * PLAN_HORIZON_SECONDS) for limit in sessions)], default=PLENTY)
