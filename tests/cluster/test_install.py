@@ -37,7 +37,7 @@ UNSEEN = {
     "postfleet.io/jobpools/finalizers": {"update"},
 }
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(480)]
 
 
 @pytest.fixture(autouse=True)
