@@ -59,7 +59,7 @@ class Watch:
         self._applied = self._seen = applied
 
     def changed(self, now: Fingerprint) -> bool:
-        """Whether to read the sources again: they differ from those last applied, and stood still since the last look."""
+        """Whether to read the sources again: they are not those last applied, and stood still since the last look."""
         at_rest = now == self._seen
         self._seen = now
         if not at_rest or now == self._applied:
