@@ -48,7 +48,9 @@ class Identity(Model):
 
     domain: Domain
     ip_addresses: tuple[Address, ...] = Field(default=(), max_length=16)
-    return_path_domain: Domain | None = None
+    return_path_domain: (
+        Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=names.QUALIFIED)] | None
+    ) = None
     dkim: Dkim | None = None
 
     @field_validator("ip_addresses")

@@ -10,6 +10,8 @@ QUEUE = r"^[a-z]([-a-z0-9.]*[a-z0-9])?$"
 # A host name, an IPv4 address, or an IPv6 address without brackets.
 HOST = r"^([a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?|[0-9a-fA-F:]+)$"
 DOMAIN = r"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)*$"
+# A domain that can have records of its own, so with a dot.
+QUALIFIED = r"^[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?(\.[a-zA-Z0-9]([-a-zA-Z0-9]*[a-zA-Z0-9])?)+$"
 ENV = r"^[-._a-zA-Z][-._a-zA-Z0-9]*$"
 # Kubernetes' own pattern of a resource quantity (apimachinery, resource.Quantity).
 QUANTITY = (
@@ -40,6 +42,7 @@ WORDING = {
     QUEUE: "not a queue name, give lower-case letters, digits, '-' and '.', beginning with a letter",
     HOST: "not a host, give a host name or an IP address without brackets or port",
     DOMAIN: "not a domain name, give one like mail.example.com",
+    QUALIFIED: "not a domain with a dot in it, give one like bounces.example.com",
     ENV: "not the name of an environment variable, give letters, digits, '_', '-' and '.', no digit first",
     FRACTION: 'not a fraction below 1, give one like "0.1" (quote it)',
     ADDRESS: "not an IP address, give one like 192.0.2.1 or 2001:db8::1",
