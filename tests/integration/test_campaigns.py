@@ -95,7 +95,10 @@ class Running:
         self.looks -= 1
         return self.looks < 0
 
-    def dot(self, job: Job) -> bool:
+    def begun(self) -> Sequence[Job]:
+        return ()
+
+    def dot(self, *jobs: Job) -> bool:
         return True
 
     def reply(self, job: Job, detail: str) -> None: ...
@@ -456,3 +459,57 @@ def test_mail_without_a_node_goes_to_one_that_is_open_to_its_tenant(engine: Engi
     found = Counter((row.recipient, row.node) for row in rows(engine, "SELECT recipient, node FROM emails"))
     assert set(found.values()) == {2}, "the same recipient has the same node"
     assert {node for _, node in found} == {"mine", "also-mine"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "settings", "warning"),
+    [
+        pytest.param({}, set(), "", id="nothing asked"),
+        pytest.param({"oneClick": True, "trackOpens": True}, {"PUBLIC_URL", "SECRET_KEY"}, "", id="both are set"),
+        pytest.param(
+            {"oneClick": True},
+            {"SECRET_KEY"},
+            "oneClick: POSTFLEET_PUBLIC_URL is not set here; where workers lack it too, mails go out without the "
+            "one-click link to unsubscribe; set POSTFLEET_PUBLIC_URL for workers and `postfleet web` before you start "
+            "the campaign",
+            id="no URL",
+        ),
+        pytest.param(
+            {"trackOpens": True, "trackClicks": True},
+            set(),
+            "trackOpens and trackClicks: POSTFLEET_PUBLIC_URL and POSTFLEET_SECRET_KEY are not set here; where workers "
+            "lack them too, mails go out without counted opens and counted clicks; set POSTFLEET_PUBLIC_URL and "
+            "POSTFLEET_SECRET_KEY for workers and `postfleet web` before you start the campaign",
+            id="neither",
+        ),
+    ],
+)
+def test_a_campaign_whose_links_nobody_could_make_is_created_with_a_warning(
+    create: Create,
+    postfleet: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: dict[str, Any],
+    settings: set[str],
+    warning: str,
+) -> None:
+    create(1, started=False)
+    for name, value in {"PUBLIC_URL": "https://mail.acme.example", "SECRET_KEY": "k" * 32}.items():
+        monkeypatch.setenv(f"POSTFLEET_{name}", value if name in settings else "")
+    file = tmp_path / "linked.yaml"
+    file.write_text(yaml.safe_dump(CAMPAIGN | {"name": "linked"} | asked))
+    answer = postfleet("campaigns", "create", file, "--output", "json")
+    assert answer.json["name"] == "linked"
+    assert answer.err == (f"postfleet: warning: {warning}\n" if warning else "")
+
+
+def test_a_setting_of_links_that_cannot_work_is_told_before_the_campaign_is_there(
+    create: Create, postfleet: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(1, started=False)
+    monkeypatch.setenv("POSTFLEET_SECRET_KEY", "short")
+    file = tmp_path / "linked.yaml"
+    file.write_text(yaml.safe_dump(CAMPAIGN | {"name": "linked", "oneClick": True}))
+    answer = postfleet("campaigns", "create", file)
+    assert (answer.code, "POSTFLEET_SECRET_KEY has 5 characters" in answer.err) == (2, True)
+    assert [row["name"] for row in postfleet("campaigns", "list", "--output", "json").json] == ["spring"]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from postfleet_workers.commands.output import Output, as_json, output_option, show, show_one
 from postfleet_workers.commands.root import Root, pass_root
 from postfleet_workers.errors import InputError
+
+if TYPE_CHECKING:
+    from postfleet_workers.campaigns.spec import CampaignSpec
 
 tenant_option = click.option("--tenant", help="Whose campaign; needed where several tenants have one of that name.")
 name_argument = click.argument("name")
@@ -27,7 +31,9 @@ def campaigns() -> None:
 def create(root: Root, file: Path, output: str) -> None:
     """Check the campaign of FILE (YAML) and store it as a draft.
 
-    Its list, its sending nodes and its templates are checked now, not at the 5,000th mail.
+    Its list, its sending nodes and its templates are checked now, not at the 5,000th mail. Where it asks for links of
+    ours (oneClick, trackOpens, trackClicks), POSTFLEET_PUBLIC_URL and POSTFLEET_SECRET_KEY should be what workers have:
+    a warning tells what its mails lack without them.
     """
     from postfleet_workers.campaigns import creation
     from postfleet_workers.campaigns.spec import parse
@@ -37,11 +43,14 @@ def create(root: Root, file: Path, output: str) -> None:
 
     try:
         spec = parse(read(file))
+        warning = without_links(root, spec)
         files = [attachments.read(file.parent / name) for name in spec.attachments]
         with transaction(root.engine) as connection:
             row = status(connection, creation.create(connection, spec, files))
     except InputError as error:
         raise InputError(f"{file}: {error}") from None
+    if warning:
+        click.echo(f"postfleet: warning: {warning}", err=True)
     said = f"created campaign {spec.name} of {spec.tenant} for {row['total']:,} contacts"
     answer(row, f"{said}; `postfleet campaigns start {spec.name} --tenant {spec.tenant}` sends it", output)
 
@@ -161,6 +170,37 @@ def list_(root: Root, tenant: str | None, output: str) -> None:
     if output == Output.TABLE:
         rows = [{**row, "sent": row["counts"]["sent"], "progress": f"{row['progress']:.1%}"} for row in rows]
     show(rows, ("name", "tenant", "state", "list", "total", "sent", "progress", "started_at"), output)
+
+
+def without_links(root: Root, spec: CampaignSpec) -> str:
+    """What the campaign's mails lack by the settings that are here, in one line; '' when it is nothing.
+
+    Raises:
+        InputError: a setting is there and cannot work.
+    """
+    from postfleet_workers.mail.message.links import links_of
+
+    asked = {
+        "oneClick": ("the one-click link to unsubscribe", spec.one_click),
+        "trackOpens": ("counted opens", spec.track_opens),
+        "trackClicks": ("counted clicks", spec.track_clicks),
+    }
+    fields = [name for name, (_, wanted) in asked.items() if wanted]
+    if not fields or links_of(root.settings.public_url, root.key) is not None:
+        return ""
+    settings = {"POSTFLEET_PUBLIC_URL": root.settings.public_url, "POSTFLEET_SECRET_KEY": root.key}
+    missing = [name for name, value in settings.items() if not value]
+    lacks = [asked[name][0] for name in fields]
+    return (
+        f"{_and(fields)}: {_and(missing)} {'is' if len(missing) == 1 else 'are'} not set here; where workers lack "
+        f"{'it' if len(missing) == 1 else 'them'} too, mails go out without {_and(lacks)}; set {_and(missing)} for "
+        "workers and `postfleet web` before you start the campaign"
+    )
+
+
+def _and(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} and {last}" if most else last
 
 
 def answer(row: dict[str, Any], sentence: str, output: str) -> None:
