@@ -109,6 +109,19 @@ def test_what_no_mail_can_carry_is_refused_when_it_is_enqueued(bench: Bench, lab
     assert bench.emails() == []
 
 
+def test_html_that_shows_a_file_which_is_not_attached_is_refused_when_it_is_enqueued(
+    bench: Bench, lab: Lab, postfleet: Command
+) -> None:
+    bench.node(lab.port)
+    answer = postfleet(
+        "send", "--tenant", "acme", "--to", "a@b.example", "--node", "acme-1", "--subject", "s",
+        "--html", "<img src='cid:logo.png'>",
+    )  # fmt: skip
+    line = "postfleet: html, line 1: shows cid:logo.png, but no attachment has that name; nothing is attached\n"
+    assert (answer.code, answer.err) == (2, line)
+    assert bench.emails() == []
+
+
 @pytest.mark.parametrize("name", ["Jörg Müller", "Acme, Inc.", "山田太郎" * 10])
 def test_a_recipients_name_arrives_as_it_was_given(bench: Bench, lab: Lab, name: str) -> None:
     bench.node(lab.port)
@@ -171,6 +184,9 @@ def test_a_campaigns_mails_carry_and_tell_what_its_file_says(
         assert (answer.code, "cannot read" in answer.err, "logo.png: No such file" in answer.err) == (2, True, True)
         for name in ("logo.png", "terms.pdf"):
             (tmp_path / name).write_bytes(name.encode())
+        (tmp_path / "bare.yaml").write_text(CAMPAIGN.replace("attachments: [logo.png, ", "attachments: ["))
+        answer = postfleet("campaigns", "create", tmp_path / "bare.yaml")
+        assert (answer.code, "bare.yaml: html, line 2: shows cid:logo.png" in answer.err) == (2, True)
         campaign_id = postfleet("campaigns", "create", tmp_path / "campaign.yaml", "--output", "json").json["id"]
         postfleet("campaigns", "start", "spring")
         with engine.begin() as connection:

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Row, text
 from postfleet_workers.campaigns.spec import CampaignSpec
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail.errors import RenderFailed
-from postfleet_workers.mail.message import template
+from postfleet_workers.mail.message import images, template
 from postfleet_workers.mail.message.attachments import File, store
 from postfleet_workers.mail.message.render import Content
 
@@ -41,14 +41,15 @@ def create(connection: Connection, spec: CampaignSpec, files: Sequence[File] = (
 
     Raises:
         InputError: its list or a node is not there, a node does not serve the tenant, the list is empty, a template
-            has a syntax error or a variable that no contact of the list has, no mail can carry its attachments, or the
-            name is taken.
+            has a syntax error, a variable that no contact of the list has or a file that is not attached, no mail can
+            carry its attachments, or the name is taken.
     """
     list_id = _list_id(connection, spec)
     attributes = set(connection.execute(ATTRIBUTES, {"list_id": list_id}).scalars())
     _check_list(connection, spec, list_id)
     check_nodes(spec, {row.name: row.tenants or [] for row in connection.execute(NODES)})
     check_templates(spec, attributes)
+    images.check(spec.html, [file.name for file in files])
     try_out(spec, connection.execute(SAMPLE, {"list_id": list_id}).one())
     attachments = store(connection, spec.tenant, files)
     created: int | None = connection.execute(

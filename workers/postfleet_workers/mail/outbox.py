@@ -25,7 +25,7 @@ from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import FIRST_QUEUE, NewJob
 from postfleet_workers.mail import capacity, queries
 from postfleet_workers.mail.errors import ComposeRefused
-from postfleet_workers.mail.message import attachments
+from postfleet_workers.mail.message import attachments, images
 from postfleet_workers.mail.message.headers import address
 from postfleet_workers.mail.message.template import check
 from postfleet_workers.mail.node import NodeSpec, parse_node
@@ -86,12 +86,13 @@ def send_email(connection: Connection, email: NewEmail) -> int:
 
     Raises:
         InputError: an unknown tenant or node, a bad address, a template that cannot work, what can be no queue, a
-            unique key that is taken, attachments that no mail can carry.
+            unique key that is taken, attachments that no mail can carry, HTML that shows one which is not there.
     """
     checked_name("queue", email.queue)
     if email.on_unknown not in ON_UNKNOWN:
         raise InputError(f"on_unknown: {email.on_unknown!r} is not one of {', '.join(ON_UNKNOWN)}")
     check(email.subject, email.text, email.html, known=email.vars.keys())
+    images.check(email.html, [file.name for file in email.attachments])
     try:
         to = address(email.to, header="to")
         for header, value in (("from", email.sender), ("reply-to", email.reply_to)):

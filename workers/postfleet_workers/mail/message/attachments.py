@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from mimetypes import MimeTypes
 from pathlib import Path
-from urllib.parse import unquote
 
 from sqlalchemy import Connection, text
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail.errors import ComposeRefused
+from postfleet_workers.mail.message import images
 from postfleet_workers.mail.message.compose import Enclosure, base64_lines, enclose
 from postfleet_workers.mail.message.headers import refuse_control
 
@@ -35,7 +35,6 @@ FORBIDDEN = re.compile(
 _TYPES = MimeTypes(filenames=())  # the built-in table alone: the same on every machine
 _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
 _OTHER = "application/octet-stream"
-_CID = re.compile(r"cid:([^\"'\s()<>]+)")
 
 ADD = text("""
 INSERT INTO attachments (tenant, name, content_type, sha256, body)
@@ -142,16 +141,9 @@ class Attachments:
 
 def enclosed(html: str | None, files: Sequence[Attachment]) -> tuple[str | None, tuple[Enclosure, ...]]:
     """The HTML with the ids of the images that it shows by name, and every file as a part."""
-    ids = {file.name: file.content_id for file in files}
-    shown: set[str] = set()
-
-    def known(found: re.Match[str]) -> str:
-        name = unquote(found[1])
-        shown.add(name)
-        return f"cid:{ids[name]}" if name in ids else found[0]
-
-    if html is not None and ids:
-        html = _CID.sub(known, html)
+    shown: frozenset[str] = frozenset()
+    if html is not None and files:
+        html, shown = images.put_ids(html, {file.name: file.content_id for file in files})
     parts = [enclose(f.name, f.content_type, f.encoded, f.content_id if f.name in shown else "") for f in files]
     return html, tuple(parts)
 
