@@ -113,27 +113,12 @@ class Fleet:
             ManifestError: the manifests cannot be used.
             StackError: a server did not come up.
         """
-        with ExitStack() as exits:
-            manifests = sources.read(self.sources) if self.sources else None
-            self._warden = exits.enter_context(Warden())
-            for server in (self.postgres, self.valkey):
-                self.home.settle_port(server)
-                self._serve(server, exits)
-            self._prepare_database()
-            if self.options.smtp is None:
-                self._start_sink(manifests, exits)
-            if manifests is None:
-                self.sources = (self.home.default_manifests(self.server.port),)
-                manifests = sources.read(self.sources)
-            self.processes = Processes(self.home.directory, self._warden, self._depart)
-            exits.callback(self._stop_processes)
-            self.cluster = ProcessCluster(self.processes, self.home.directory, self._tell)
-            exits.callback(self._stop_threads)
-            self._start_services()
-            self._start_operator(manifests)
-            self._run("watcher", self._watch)
-            self._exits = exits.pop_all()
-        self.home.write_env(self.variables)
+        try:
+            self._start()
+            self.home.write_env(self.variables)
+        except BaseException:
+            self._exits.close()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
@@ -178,10 +163,30 @@ class Fleet:
             raise StackError("the sink has not been started yet")
         return Endpoint("127.0.0.1", self.sink.port)
 
-    def _serve(self, server: Server, exits: ExitStack) -> None:
+    def _start(self) -> None:
+        manifests = sources.read(self.sources) if self.sources else None
+        self._warden = self._exits.enter_context(Warden())
+        for server in (self.postgres, self.valkey):
+            self.home.settle_port(server)
+            self._serve(server)
+        self._prepare_database()
+        if self.options.smtp is None:
+            self._start_sink(manifests)
+        if manifests is None:
+            self.sources = (self.home.default_manifests(self.server.port),)
+            manifests = sources.read(self.sources)
+        self.processes = Processes(self.home.directory, self._warden, self._depart)
+        self._exits.callback(self._stop_processes)
+        self.cluster = ProcessCluster(self.processes, self.home.directory, self._tell)
+        self._exits.callback(self._stop_threads)
+        self._start_services()
+        self._start_operator(manifests)
+        self._run("watcher", self._watch)
+
+    def _serve(self, server: Server) -> None:
         number = signal.SIGINT if isinstance(server, Postgres) else signal.SIGTERM
         server.on_spawn = lambda pid: self._warden.watch(pid, stage=SERVER_STAGE, number=number)
-        exits.callback(server.stop)  # whatever it is doing by then: a start may be interrupted
+        self._exits.callback(server.stop)  # whatever it is doing by then: a start may be interrupted
         server.start()
 
     def _prepare_database(self) -> None:
@@ -193,7 +198,7 @@ class Fleet:
         upgrade(engine)
         engine.dispose()
 
-    def _start_sink(self, manifests: Manifests | None, exits: ExitStack) -> None:
+    def _start_sink(self, manifests: Manifests | None) -> None:
         login = routing.login_of(manifests) if manifests and self.options.sink_asks_login else None
         self.sink = Sink(
             self.home.directory / "sink",
@@ -203,7 +208,7 @@ class Fleet:
             require_auth=login is not None,
         )
         self.home.settle_port(self.sink, self.options.sink_port)
-        self._serve(self.sink, exits)
+        self._serve(self.sink)
 
     def _start_services(self) -> None:
         for name in self.options.receivers:

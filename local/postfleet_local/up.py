@@ -18,6 +18,7 @@ from postfleet_local.sources import read
 
 # Of the caller's own POSTFLEET_* settings the fleet keeps only this: the relay has to know a user's job types too.
 PASSED_ON = ("POSTFLEET_JOB_MODULES",)
+LOOK_SECONDS = 0.5
 
 
 def run(directory: Path, sources: tuple[Path, ...], smtp: str | None) -> None:
@@ -40,12 +41,22 @@ def run(directory: Path, sources: tuple[Path, ...], smtp: str | None) -> None:
                 for line in greeting(fleet):
                     click.echo(line)
                 try:
-                    threading.Event().wait()
+                    wait_for_interrupt()
                 finally:
                     tell("stopping: workers finish what they have begun (Ctrl-C again: at once)")
         except KeyboardInterrupt:
             tell("stopped")
             raise
+
+
+def wait_for_interrupt() -> None:
+    """Wait until a signal's handler raises.
+
+    Python runs handlers between its own steps, so a signal that comes right before a wait without an end would be seen
+    when that ends: never.
+    """
+    while not threading.Event().wait(LOOK_SECONDS):
+        pass
 
 
 def tell(line: str) -> None:

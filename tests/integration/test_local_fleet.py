@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import psutil
@@ -195,6 +195,24 @@ def test_a_fleet_that_is_ended_while_it_starts_leaves_nothing_running_and_starts
     finally:
         second.send_signal(signal.SIGINT)
         second.wait(SECONDS)
+
+
+class HomeInterrupted(Home):
+    """Ctrl-C at the last moment of a start."""
+
+    def write_env(self, variables: Mapping[str, str]) -> Path:
+        super().write_env(variables)
+        raise KeyboardInterrupt
+
+
+def test_a_fleet_that_is_interrupted_when_it_has_just_started_is_stopped(
+    tmp_path: Path, folder: Path, lines: Lines
+) -> None:
+    with HomeInterrupted(tmp_path / "fleet") as home:
+        fleet = Fleet(home, Options(sources=(folder,), sink_port=None), lines.tell)
+        with pytest.raises(KeyboardInterrupt), fleet:
+            pytest.fail("it was not to be entered")
+    assert not any(server is None or server.alive() for server in (fleet.postgres, fleet.valkey, fleet.sink))
 
 
 def programs_in(home: Path, *names: str) -> list[psutil.Process]:
