@@ -24,6 +24,7 @@ from postfleet_operator.scaling.values import Bottleneck
 from postfleet_workers.jobs import JobType
 from postfleet_workers.mail.replies.outcome import Status
 from postfleet_workers.states import State
+from postfleet_workers.store.models import Base
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
@@ -346,3 +347,12 @@ def test_the_kind_cluster_has_a_place_that_mail_leaves_from() -> None:
     nodes = yaml.safe_load((ROOT / "kind-config.yaml").read_text())["nodes"]
     assert [node["role"] for node in nodes] == ["control-plane", "worker", "worker"]
     assert [node.get("labels") for node in nodes] == [None, None, {"postfleet.io/egress": "true"}]
+
+
+def test_the_tables_of_the_architecture_are_complete() -> None:
+    workers = ROOT / "workers/postfleet_workers"
+    packages = {str(path.parent.relative_to(workers)) for path in workers.glob("*/**/__init__.py")}
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    table = text.partition("| package | what lives there |\n")[2].partition("\n\n")[0]
+    assert set(re.findall(r"^\| `([^`]+)`", table, re.MULTILINE)) == packages - {"store/models"}
+    assert set(column("architecture.md", "PostgreSQL")) == set(Base.metadata.tables)
