@@ -13,15 +13,19 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
 from postfleet_operator.metrics import Metrics
+from postfleet_operator.node_conditions import Phase as NodePhase
 from postfleet_operator.scaling.values import Bottleneck
+from postfleet_workers.mail.replies.reply import Phase
 from postfleet_workers.mail.replies.rules import Scope
-from postfleet_workers.metrics.inbound import InboundMetrics
+from postfleet_workers.metrics.inbound import KINDS as INBOUND_KINDS
+from postfleet_workers.metrics.inbound import REFUSALS, InboundMetrics
 from postfleet_workers.metrics.jobs import JobMetrics
 from postfleet_workers.metrics.relay import KINDS, RelayMetrics
 from postfleet_workers.metrics.web import WebMetrics
 from postfleet_workers.metrics.worker import WorkerMetrics
 
 PAGE = (Path(__file__).parents[2] / "docs/metrics.md").read_text(encoding="utf-8")
+WORKERS = Path(__file__).parents[2] / "workers/postfleet_workers"
 SECTIONS: dict[str, type] = {
     "Outcomes": JobMetrics, "Workers": WorkerMetrics, "Relay": RelayMetrics, "Web": WebMetrics,
     "Inbound": InboundMetrics, "Operator": Metrics,
@@ -121,6 +125,12 @@ def test_the_values_of_closed_lists_are_all_named() -> None:
     assert values["bottleneck"] == {bottleneck.value for bottleneck in Bottleneck}
     assert values["scope"] == {scope.value for scope in Scope} | {"other"}
     assert set(KINDS.values()) <= {word.partition("_")[2] for word in values["limit"]}
+    assert values["phase"] == {phase.value for phase in [*NodePhase, *Phase]}
+    assert set(REFUSALS) <= values["reason"]
+    assert set(INBOUND_KINDS) <= values["kind"]
+    code = "".join(path.read_text(encoding="utf-8") for path in WORKERS.glob("**/*.py"))
+    snoozes = re.findall(r'Snooze\([^\n]*kind="(\w+)"\)|_refused\([^\n]*, "(\w+)"\)', code)
+    assert {word for words in snoozes for word in words if word} <= values["reason"]
 
 
 def test_every_question_asks_for_a_metric_that_exists() -> None:

@@ -18,18 +18,20 @@ from postfleet_workers.metrics.jobs import JobMetrics
 
 ROUND_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-# The end of what the relay's record calls a limit or a pause, and the word for it here.
+# The end of what the relay's record calls a limit or a pause, and the word for it here; the first that fits.
 KINDS = {
+    " slowed per_minute": "slowed",
     " per_minute": "per_minute",
     " per_hour": "per_hour",
     " per_day": "per_day",
+    " warmup": "warmup",
     " maxConnections": "max_connections",
     " paused": "paused",
     " unknown": "unknown",
     " has an invalid spec": "invalid",
     " has an invalid row": "invalid",
 }
-SUBJECTS = frozenset({"node", "queue", "tenant"})
+SUBJECTS = frozenset({"node", "queue", "site", "tenant"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,8 +184,12 @@ def by_kind(throttled_by: Mapping[str, int]) -> dict[str, int]:
 
 def _kind(reason: str) -> str:
     subject = reason.partition(" ")[0]
-    if subject == "node" and " not open to tenant " in reason:
-        return "node_not_open"
+    if subject == "node":
+        if " not open to tenant " in reason:
+            return "node_not_open"
+        if " suspended by " in reason:
+            return "site_suspended"
+        subject = "site" if " at " in reason else subject
     word = next((word for end, word in KINDS.items() if reason.endswith(end)), None)
     if word is None:
         return "other"
