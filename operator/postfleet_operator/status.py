@@ -10,7 +10,7 @@ from postfleet_operator.conditions import compose as compose_conditions
 from postfleet_operator.deployment import selector_text
 from postfleet_operator.reasons import ConditionType
 from postfleet_operator.scaling.shadow import Shadow
-from postfleet_operator.scaling.values import Clamp, Decision, Signal
+from postfleet_operator.scaling.values import Clamp, Decision, Signal, number
 from postfleet_operator.spec import JobPool, Mode
 from postfleet_operator.workerset import WorkerSet
 
@@ -104,11 +104,6 @@ def rates(signal: Signal) -> dict[str, str]:
     if signal.permitted_per_second is not None:
         found["permittedPerSecond"] = number(signal.permitted_per_second)
     return found
-
-
-def number(value: float) -> str:
-    """Three digits are enough for people, and keep noise from being worth a write."""
-    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def recent(previous: Sequence[Mapping[str, Any]], decision: Decision, acts: bool = True) -> list[Mapping[str, Any]]:

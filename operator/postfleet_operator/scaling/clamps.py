@@ -13,7 +13,7 @@ from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import demand, floors, pace, startup
 from postfleet_operator.scaling.demand import Demand
 from postfleet_operator.scaling.state import Recommendation, State
-from postfleet_operator.scaling.values import Clamp, QueueLoad, Sample, Source
+from postfleet_operator.scaling.values import Clamp, QueueLoad, Sample, Source, number
 from postfleet_operator.spec import Mode, PoolSpec
 
 
@@ -60,7 +60,7 @@ def throttle(replicas: int, look: Look) -> Clamp | None:
     if capped is None:
         return None
     after = min(replicas, max(demand.whole(capped), 1))
-    why = f"limits let {permitted:.3g} jobs/s through, and another worker would wait for them too"
+    why = f"limits let {number(permitted, ',')} jobs/s through, and another worker would wait for them too"
     return _clamp(DecisionReason.THROTTLE, replicas, after, why)
 
 

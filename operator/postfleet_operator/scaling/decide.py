@@ -12,7 +12,7 @@ from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import clamps, demand, startup, throughput
 from postfleet_operator.scaling.clamps import Look
 from postfleet_operator.scaling.state import Recommendation, State
-from postfleet_operator.scaling.values import Bottleneck, Clamp, Decision, Sample, Source
+from postfleet_operator.scaling.values import Bottleneck, Clamp, Decision, Sample, Source, number
 from postfleet_operator.spec import Mode, PoolSpec
 
 CHANGES_SECONDS = 1800.0  # no policy's period is longer
@@ -204,12 +204,12 @@ def _work(look: Look, needed: int) -> str:
         work = f"{signal.waiting:,} jobs wait, and what one worker does is not measured yet"
     else:
         waiting = (
-            f" + {signal.waiting:,} waiting within {asked.deadline_seconds:.3g} s"
+            f" + {signal.waiting:,} waiting within {number(asked.deadline_seconds, ',')} s"
             if signal.waiting and asked.deadline_seconds is not None
             else ""
         )
-        arriving = f"{signal.arrivals_per_second:.3g}/s arriving"
-        work = f"({arriving}{waiting}) / {pace * look.spec.worker.capacity:.3g}/s per worker = {needed}"
+        arriving = f"{number(signal.arrivals_per_second, ',')}/s arriving"
+        work = f"({arriving}{waiting}) / {number(pace * look.spec.worker.capacity, ',')}/s per worker = {needed}"
     if signal.throttled:
         most = max(signal.throttled_by, key=lambda name: signal.throttled_by[name], default="")
         work += f" ({signal.throttled:,} more wait for a limit{': ' + most if most else ''})"

@@ -14,7 +14,7 @@ from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling.decide import decide, first_state, remember
 from postfleet_operator.scaling.state import Recommendation, State
 from postfleet_operator.scaling.throughput import Throughput
-from postfleet_operator.scaling.values import Bottleneck, Decision, QueueLoad, Sample, Signal, Source, Work
+from postfleet_operator.scaling.values import Bottleneck, Decision, QueueLoad, Sample, Signal, Source, Work, number
 from postfleet_operator.spec import PoolSpec
 from unit.operator.building import counted, healthy, latency_spec, load, lost, measured, sample, spec
 
@@ -305,6 +305,13 @@ def test_queues_with_targets_of_their_own_add_up() -> None:
     decision = decide(sample(signal), pool, measured(), 1000.0)
     assert decision.after == 4
     assert decision.message == "0 -> 4: (10/s arriving + 650 waiting within 5 s) / 10/s per worker = 4"
+
+
+def test_rates_are_told_in_digits_however_many() -> None:
+    queues = (QueueLoad("campaign-standard", 30_000, 1_034.0),)
+    decision = decide(sample(Signal(Source.REDIS, ready=30_000, queues=queues)), latency_spec(), measured(), 1000.0)
+    assert "(1,034/s arriving + 30,000 waiting within " in decision.message
+    assert [number(999.6), number(0.0123), number(-1234.5, ",")] == ["1000", "0.0123", "-1,234"]
 
 
 def test_few_busy_threads_promise_no_more_than_a_full_pool_has_shown() -> None:
