@@ -58,8 +58,16 @@ class Settings(BaseSettings):
     )
     backoff_base_seconds: float = Field(15.0, gt=0, description="First wait after a failed attempt; doubles each time.")
     session_lease_seconds: float = Field(30.0, gt=0, description="Lease of one SMTP session of a node's limit.")
+    smtp_sessions_per_thread: int = Field(
+        8, ge=1, le=50, description="Mails that a thread of a worker sends at once, each over a session of its own."
+    )
     smtp_timeout_seconds: float = Field(300.0, gt=0, description="Wait for an SMTP reply before the final dot.")
     dot_timeout_seconds: float = Field(600.0, gt=0, description="Wait for the reply to the final dot (RFC 5321).")
+    attachment_days: float = Field(
+        30.0,
+        gt=0,
+        description="The relay deletes a file so long after it was last given, if nothing waits that has it.",
+    )
     secret_key: SecretStr | None = Field(
         None,
         description="Signs links and return paths and hashes erased addresses: 32 characters or more, kept for good.",

@@ -22,6 +22,18 @@ SELECT id, job_id, status IN ('queued', 'sending', 'deferred') AS waiting FROM e
 WHERE lower(recipient) IN (:address, :placeholder) AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant) ORDER BY id
 """)
 ERASE_MAILS = text("UPDATE emails SET recipient = :placeholder, content = NULL WHERE id = ANY(:ids)")
+# What they carried, and nobody else does. It is locked first: who gives such a file to a mail at this moment is waited
+# for, and then seen, or gets a row of its own.
+FILES = text("""
+SELECT DISTINCT CAST(jsonb_array_elements_text(content -> 'attachments') AS bigint) FROM emails
+WHERE id = ANY(:ids) AND content ? 'attachments'
+""")
+LOCK_FILES = text("SELECT FROM attachments WHERE id = ANY(:files) ORDER BY id FOR UPDATE")
+ERASE_FILES = text("""
+DELETE FROM attachments a WHERE id = ANY(:files)
+  AND NOT EXISTS (SELECT FROM emails e WHERE e.content ? 'attachments' AND e.content -> 'attachments' @> to_jsonb(a.id))
+  AND NOT EXISTS (SELECT FROM campaigns c WHERE a.id = ANY(c.attachments))
+""")
 ERASE_CONTACTS = text("""
 DELETE FROM contacts WHERE email = :address AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
 """)
@@ -102,7 +114,10 @@ def erase(connection: Connection, address: str, tenant: str | None, key: bytes) 
     waiting = [mail.job_id for mail in mails if mail.waiting]
     cancelled = sum(moved.changed for moved in administration.cancel(connection, waiting)) if waiting else 0
     everything = {**names, "ids": [mail.id for mail in mails], "job_ids": [mail.job_id for mail in mails]}
+    files = list(connection.execute(FILES, everything).scalars())
     for statement in (ERASE_MAILS, *SCRUB):
         connection.execute(statement, everything)
+    for statement in (LOCK_FILES, ERASE_FILES) if files else ():
+        connection.execute(statement, {"files": files})
     contacts = connection.execute(ERASE_CONTACTS, names).rowcount
     return Erased(len(mails), cancelled, contacts, suppressions)

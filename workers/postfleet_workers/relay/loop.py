@@ -26,6 +26,7 @@ from postfleet_workers.enqueue import CHANNEL
 from postfleet_workers.errors import PipeUnavailable, StoreUnavailable
 from postfleet_workers.jobs import FIRST_QUEUE, Registry
 from postfleet_workers.journal import ClaimJournal
+from postfleet_workers.mail import retention
 from postfleet_workers.metrics.relay import RelayMetrics
 from postfleet_workers.relay import care, gate, gauges, rows, sisters
 from postfleet_workers.relay.publisher import Publisher
@@ -233,6 +234,8 @@ class Relay:
         if self._forget.due():
             with connection.begin():
                 leases.forget(connection)
+            with connection.begin():
+                retention.forget_attachments(connection, self._settings.attachment_days * 86_400)
 
     def _rerouted(self) -> bool:
         """Whether a node has become Dedicated, or has ceased to be: what lies on its old road must take the new one."""

@@ -37,9 +37,11 @@ _TYPE = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]*/[a-z0-9][a-z0-9!#$&^_.+-]*")
 _OTHER = "application/octet-stream"
 
 ADD = text("""
-INSERT INTO attachments (tenant, name, content_type, sha256, body)
-VALUES (:tenant, :name, :content_type, :sha256, :body)
-ON CONFLICT (tenant, sha256, name) DO UPDATE SET content_type = excluded.content_type RETURNING id
+INSERT INTO attachments (tenant, name, content_type, sha256, body, created_at)
+VALUES (:tenant, :name, :content_type, :sha256, :body, postfleet_now())
+ON CONFLICT (tenant, sha256, name) DO UPDATE
+    SET content_type = excluded.content_type, created_at = excluded.created_at -- it is not to be forgotten yet
+RETURNING id
 """)
 LOAD = text("""
 SELECT id, name, content_type, sha256, body FROM attachments WHERE id = ANY(CAST(:ids AS bigint[]))
@@ -97,7 +99,9 @@ def check(files: Sequence[File]) -> None:
 
 
 def store(connection: Connection, tenant: str, files: Sequence[File]) -> list[int]:
-    """Keep a tenant's files; their ids, in order. The same file under the same name is kept once.
+    """Keep a tenant's files; their ids, in order. The same file under the same name is kept once, from now on.
+
+    How long: see `mail.retention`.
 
     Raises:
         InputError: as `check`.

@@ -55,7 +55,11 @@ class Campaign(Base):
 
 
 class Attachment(Base):
-    """A file that mails carry; `body` is what it holds, kept once per tenant and name."""
+    """A file that mails carry; `body` is what it holds, kept once per tenant and name.
+
+    Attributes:
+        created_at: when it was last given, to a mail or a campaign; what `mail.retention` counts from.
+    """
 
     __tablename__ = "attachments"
     __table_args__ = (UniqueConstraint("tenant", "sha256", "name"),)
