@@ -5,7 +5,7 @@ its volume grows: by explicit `days`, and from the last of them (or from `initia
 `targetPerDay` has been allowed for a day. Then the warmup is over. SendGrid's published ramp grows by about 1.4 a day,
 Mailtrap's by 1.3. Days are UTC's: there is one calendar, and it is the limits'.
 
-The operator shows the same plan (`postfleet_operator/spec/ramp.py`); a contract test holds the two equal.
+The operator shows the same plan (`postfleet_operator/spec/warmup.py`); a contract test holds the two equal.
 """
 
 from __future__ import annotations
