@@ -7,10 +7,10 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-STATUSES = (
-    "queued", "sending", "deferred", "sent", "bounced", "failed", "unknown", "suppressed", "cancelled", "expired"
-)  # fmt: skip
-UNFINISHED = frozenset({"queued", "sending", "deferred"})
+from postfleet_workers.mail.replies.outcome import Status
+
+STATUSES = tuple(status.value for status in Status)
+UNFINISHED = frozenset({Status.QUEUED, Status.SENDING, Status.DEFERRED})
 
 SELECT = """
 SELECT c.id, c.name, c.tenant, l.name AS list, c.queue, c.nodes, c.state, c.created_at, c.started_at,
