@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import date
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, RowMapping, text
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import sites, warmup
@@ -43,7 +43,7 @@ Row = dict[str, Any]
 
 def nodes(connection: Connection) -> list[Row]:
     """Every node: its limits, `warmup` (None without one), `slowdowns` in force, what it sent of late."""
-    return _nodes(connection, None)
+    return [row for _, row in _nodes(connection, None)]
 
 
 def node(connection: Connection, name: str) -> Row:
@@ -55,24 +55,25 @@ def node(connection: Connection, name: str) -> Row:
     found = _nodes(connection, name)
     if not found:
         raise InputError(f"sending node {name!r} does not exist, see `postfleet nodes list`")
-    spec = connection.execute(text("SELECT spec FROM sending_nodes WHERE name = :name"), {"name": name}).scalar_one()
+    [(spec, row)] = found
     sent = {row.site: row.sent_day for row in connection.execute(SENT_TO_SITES, {"name": name})}
     limiting = sorted(sites.limiting_sites(spec))
     if sites.limits_of(sites.ROLLED_UP, spec) != sites.SiteLimits():
         limiting.append(sites.DEFAULT)
-    return {**found[0], "sites": [_site(each, spec, sent) for each in limiting]}
+    return {**row, "sites": [_site(each, spec, sent) for each in limiting]}
 
 
-def _nodes(connection: Connection, name: str | None) -> list[Row]:
+def _nodes(connection: Connection, name: str | None) -> list[tuple[Mapping[str, Any], Row]]:
+    """The spec and the row of every node, or of one."""
     slow: dict[str, list[Row]] = {}
     for row in connection.execute(SLOWDOWNS, {"name": name}).mappings():
         slow.setdefault(row["node"], []).append({key: value for key, value in row.items() if key != "node"})
     rows = connection.execute(NODES, {"name": name}).mappings().all()
-    return [_node(dict(row), slow.get(row["name"], [])) for row in rows]
+    return [(row["spec"], _node(row, slow.get(row["name"], []))) for row in rows]
 
 
-def _node(row: Row, slowdowns: list[Row]) -> Row:
-    spec, today = row.pop("spec"), row.pop("today")
+def _node(row: RowMapping, slowdowns: list[Row]) -> Row:
+    spec = row["spec"]
     read = parse_node(row["name"], spec)
     limits = spec.get("limits") or {}
     return {
@@ -87,7 +88,7 @@ def _node(row: Row, slowdowns: list[Row]) -> Row:
         "limits": {name: value for name, value in limits.items() if value is not None and name != "sites"},
         "tenants": list(spec.get("tenants") or ()),
         "paused": row["paused"],
-        "warmup": _warmup(spec, today, row["sent_day"]),
+        "warmup": _warmup(spec, row["today"], row["sent_day"]),
         "slowdowns": slowdowns,
         "sent_minute": row["sent_minute"],
         "sent_hour": row["sent_hour"],
