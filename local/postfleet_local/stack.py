@@ -146,8 +146,7 @@ class Postgres(Server):
             "unix_socket_directories": "",
             "max_connections": "200",
             "shared_buffers": "128MB",
-            "fsync": "on" if self.durable else "off",
-            "synchronous_commit": "on" if self.durable else "off",
+            **dict.fromkeys(("fsync", "synchronous_commit", "full_page_writes"), "on" if self.durable else "off"),
             "log_checkpoints": "off",
         }
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
