@@ -67,12 +67,13 @@ def test_the_quickstart_reads() -> None:
         pytest.param({"nodes": ["ok", "not ok"]}, "nodes[1]: 'not ok' is no name", id="path into a list"),
         pytest.param({"nodes": "acme-1"}, "nodes: Input should be a valid list", id="no list"),
         pytest.param(
-            {"from": "Acme"}, "from: 'Acme': An email address must have an @-sign", id="from without an address"
+            {"from": "Acme"}, "from: 'Acme' is no address; write news@example.org or", id="from without an address"
         ),
         pytest.param({"from": "a@localhost"}, "from: 'a@localhost':", id="from that cannot get replies"),
         pytest.param({"from": "a@x.org\nBcc: b@x.org"}, "from: holds a line break", id="header injection in from"),
+        pytest.param({"from": "Acme: News <a@x.org>"}, "from: 'Acme: News <a@x.org>' is no", id="a name half lost"),
         pytest.param({"from": "a@x.org, b@x.org"}, "from: ", id="two senders"),
-        pytest.param({"replyTo": "nobody"}, "replyTo: 'nobody': An email address must", id="reply-to"),
+        pytest.param({"replyTo": "nobody"}, "replyTo: 'nobody' is no address", id="reply-to"),
         pytest.param({"subject": "a\nBcc: b@x.org"}, "subject: must be one line", id="header injection in subject"),
         pytest.param({"subject": ""}, "subject: String should have at least 1 character", id="empty subject"),
         pytest.param({"perMinute": 0}, "perMinute: Input should be greater than or equal to 1", id="limit"),

@@ -81,7 +81,9 @@ def test_what_is_no_domain_is_refused(domain: str) -> None:
         address(f"a@{domain}", header="To")
 
 
-@pytest.mark.parametrize("bad", ["", "no-at", "a@", "@b", "a b@c.example", "a@b.example, c@d.example", "<>", "x <y>"])
+@pytest.mark.parametrize(
+    "bad", ["", "no-at", "a@", "@b", "a b@c.example", "a@b.example, c@d.example", "<>", "x <y>", "x: y <a@b.example>"]
+)
 def test_what_is_no_address_is_refused(bad: str) -> None:
     with pytest.raises(ComposeRefused, match=r"To: .* is not an email address"):
         address(bad, header="To")

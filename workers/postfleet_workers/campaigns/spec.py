@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from email.utils import parseaddr
 from typing import Annotated, Any
 
 import yaml
@@ -13,6 +12,8 @@ from pydantic.alias_generators import to_camel
 from postfleet_workers.campaigns import DEFAULT_QUEUE
 from postfleet_workers.contacts.addresses import BadAddress, normalized
 from postfleet_workers.errors import InputError
+from postfleet_workers.mail.errors import ComposeRefused
+from postfleet_workers.mail.message.headers import address
 from postfleet_workers.names import NAME
 
 
@@ -21,13 +22,15 @@ def _mailbox(value: str) -> str:
     text = value.strip()
     if not text.isprintable():
         raise ValueError("holds a line break or another control character")
-    _, address = parseaddr(text)
-    if not address or not text.endswith((address, f"<{address}>")):
-        raise ValueError(f"{text!r} is no address; write news@example.org or 'News <news@example.org>'")
     try:
-        normalized(address)
+        mailbox = address(text).mailbox
+    except ComposeRefused:
+        how = "write news@example.org or 'News <news@example.org>', and in quotes a name with , or :"
+        raise ValueError(f"{text!r} is no address; {how}") from None
+    try:
+        normalized(mailbox)
     except BadAddress as error:
-        raise ValueError(f"{address!r}: {error}") from None
+        raise ValueError(f"{mailbox!r}: {error}") from None
     return text
 
 

@@ -51,6 +51,8 @@ def address(text: str, name: str = "", *, header: str = "address") -> Address:
     if not _ADDRESS.fullmatch(text):
         found = getaddresses([text])
         shown, mailbox = found[0] if len(found) == 1 else ("", "")
+        if ":" in text and ":" not in shown:  # taken for a group (RFC 5322 3.4), and left out
+            mailbox = ""
         name = name or shown
         if not _ADDRESS.fullmatch(mailbox):
             raise ComposeRefused(f"{header}: {text[:100]!r} is not an email address")
