@@ -14,6 +14,7 @@ import redis
 from hypothesis import settings
 from sqlalchemy import Engine
 
+from command import Command
 from fleet import Fleet
 from postfleet_local.stack import Postgres, Valkey
 from postfleet_workers.store.migrate import upgrade
@@ -70,6 +71,12 @@ def engine(database_url: str) -> Iterator[Engine]:
     engine = engine_for(database_url, connections=8)
     yield engine
     engine.dispose()
+
+
+@pytest.fixture
+def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The command, on the test's database."""
+    return Command(database_url, monkeypatch)
 
 
 @pytest.fixture(scope="session")

@@ -18,11 +18,6 @@ AddJob = Callable[..., int]
 
 
 @pytest.fixture
-def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return Command(database_url, monkeypatch)
-
-
-@pytest.fixture
 def add_job(engine: Engine) -> AddJob:
     def add_job(state: str = "available", *, mail: str | None = None, **columns: Any) -> int:
         row = {"type": "email.send", "queue": "campaign-standard", "tenant": "acme", **columns, "state": state}

@@ -23,11 +23,6 @@ Import = Callable[..., dict[str, Any]]
 
 
 @pytest.fixture
-def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return Command(database_url, monkeypatch)
-
-
-@pytest.fixture
 def import_file(postfleet: Command) -> Import:
     def import_file(file: Path, *more: str) -> dict[str, Any]:
         on = ("--tenant", "acme", "--list", "customers", "--output", "json")
