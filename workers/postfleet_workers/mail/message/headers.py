@@ -22,7 +22,9 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]")
 _ATOM = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 _ADDRESS = re.compile(r"[^\s@<>(),;:\"\[\]\\\x00-\x1f\x7f]+@[^\s@<>(),;:\"\[\]\\\x00-\x1f\x7f]+")
 _QUOTABLE = re.compile(r"[A-Za-z0-9 !#$%&'()*+,./:;=?@^_`{|}~\[\]-]+")  # what no reader takes for something else
-_WORD_BYTES = 45  # base64 makes 60 characters of it: an encoded word of 72, under RFC 2047's 75
+# RFC 2047, section 2: an encoded word has 75 characters at most, and its line 76. Base64 makes 60 characters of 45
+# bytes, 72 with what is around them; the first word shares its line with the header's name, Reply-To at most.
+_WORD_BYTES, _FIRST_WORD_BYTES = 45, 39
 _LONGEST_NAME = 60  # a longer name is encoded, and folded between its words
 
 
@@ -103,7 +105,7 @@ def encoded(value: str) -> str:
     chunk = b""
     for character in value:
         octets = character.encode("utf-8", "replace")
-        if len(chunk) + len(octets) > _WORD_BYTES:
+        if len(chunk) + len(octets) > (_WORD_BYTES if words else _FIRST_WORD_BYTES):
             words.append(chunk)
             chunk = b""
         chunk += octets
