@@ -13,10 +13,10 @@ from sqlalchemy import text
 
 from fleet import Fleet, Process
 from postfleet_workers.mail.returnpath import feedback_address, return_path
-from postfleet_workers.mail.tokens import stamp
+from postfleet_workers.mail.tokens import Key, stamp
 
 SECRET = "0123456789abcdef0123456789abcdef"
-KEY = SECRET.encode()
+KEY = Key(SECRET.encode())
 DOMAIN = "bounces.example.com"
 CORPUS = Path(__file__).parent / "unit" / "inbound" / "corpus"
 FEEDBACK = feedback_address(DOMAIN, KEY)

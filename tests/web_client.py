@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 from fleet import Fleet, Process
 from postfleet_workers.mail.message.links import Links
+from postfleet_workers.mail.tokens import Key
 
 SECRET = "0123456789abcdef0123456789abcdef"
-LINKS = Links("http://127.0.0.1", SECRET.encode())
+LINKS = Links("http://127.0.0.1", Key(SECRET.encode()))
 BROWSER = {
     "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Safari/537.36"
 }

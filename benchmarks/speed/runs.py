@@ -91,7 +91,7 @@ def environment(servers: Servers) -> dict[str, str]:
         "BENCH_SMTP_PORT": str(servers.sink.port),
         "POSTFLEET_DATABASE_URL": servers.database_url,
         "POSTFLEET_REDIS_URL": servers.valkey.url(0),
-        "POSTFLEET_SECRET_KEY": "a key that only this bench has, 32 characters or more",
+        "POSTFLEET_SECRET_KEY": "a key that only this bench has: 32 characters or more",
         "POSTFLEET_LOG_LEVEL": "WARNING",
     }
 

@@ -17,7 +17,7 @@ from shops import Shop
 
 from postfleet_workers.mail.message.links import Links
 from postfleet_workers.mail.outbox import NewEmail, send_email
-from postfleet_workers.mail.tokens import read_stamp
+from postfleet_workers.mail.tokens import Key, read_stamp
 from smtp_lab import Lab
 
 MAILS, JOBS = 150, 400
@@ -86,10 +86,10 @@ class Journey:
         assert set(self.lab.logins) == {"acme"}
         return took
 
-    def key(self) -> bytes:
+    def key(self) -> Key:
         """What the chart has made to sign links with."""
         secret = self.world.get("secret", "postfleet-secret-key") or {}
-        return base64.b64decode(secret["data"]["POSTFLEET_SECRET_KEY"])
+        return Key(base64.b64decode(secret["data"]["POSTFLEET_SECRET_KEY"]))
 
     def unsubscribe(self) -> None:
         """By the link of a mail that went out: workers sign with the key that web reads."""

@@ -16,6 +16,7 @@ from fleet import Fleet
 from inbound_client import DOMAIN, FEEDBACK, KEY, SECRET, Inbound, notice, path_of, sample, sent
 from integration.mail_steps import add_node
 from postfleet_workers.mail.returnpath import return_path, unsubscribe_address
+from postfleet_workers.mail.tokens import Key
 from scraping import reader
 
 
@@ -66,6 +67,14 @@ def test_a_mail_to_the_address_in_list_unsubscribe_takes_its_recipient_off(fleet
     page = reader(inbound.process)
     assert page("inbound_reports_total", kind="unsubscribe") == 1
     assert page("inbound_reports_total", kind="repeated") == 1
+
+
+def test_bounces_of_mail_that_an_older_key_has_signed_are_taken(fleet: Fleet) -> None:
+    newer = Inbound(fleet, POSTFLEET_SECRET_KEY=f"{'n' * 32},{SECRET}")
+    email_id = sent(fleet)
+    assert newer.give(path_of(email_id), sample("postfix-unknown-user"))[0] == 250
+    assert newer.give(FEEDBACK, sample("postfix-unknown-user"))[0] == 250
+    assert [kind for _, kind, _ in events(fleet)] == ["bounce"]
 
 
 def test_each_report_does_what_it_says_and_no_more(fleet: Fleet, inbound: Inbound) -> None:
@@ -154,7 +163,7 @@ def test_only_addresses_that_we_signed_are_taken_one_at_a_time(inbound: Inbound)
         for stranger in (
             "postmaster@bounces.example.com",
             path_of(7).replace("b+7", "b+8"),
-            return_path(7, "bounces.example.com", b"another key of thirty-two bytes!"),
+            return_path(7, "bounces.example.com", Key(b"another key of thirty-two bytes!")),
         ):
             assert session.rcpt(stranger) == (550, b"5.1.1 No such address here")
         assert session.rcpt(path_of(7))[0] == 250

@@ -25,6 +25,7 @@ from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import QUICKSTART_MANIFESTS, Home, quickstart
 from postfleet_local.stack import Postgres
 from postfleet_workers.mail.message.links import Links
+from postfleet_workers.mail.tokens import Key
 
 LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
 SECONDS = 60.0
@@ -314,6 +315,7 @@ def test_links_in_mails_lead_to_the_fleet_itself(tmp_path: Path, folder: Path, l
     options = Options(sources=(folder,), sink_port=None, receivers=("web",))
     with Home(tmp_path / "fleet") as home, Fleet(home, options, lines.tell) as fleet:
         wait_until(lambda: (status := fleet.processes.status("web")) and status.ready, "web answers")
-        links = Links(fleet.variables["POSTFLEET_PUBLIC_URL"], fleet.variables["POSTFLEET_SECRET_KEY"].encode())
+        key = Key(fleet.variables["POSTFLEET_SECRET_KEY"].encode())
+        links = Links(fleet.variables["POSTFLEET_PUBLIC_URL"], key)
         with urllib.request.urlopen(links.unsubscribe(1)) as page:
             assert b"<h1>Unsubscribe?</h1>" in page.read()

@@ -24,6 +24,7 @@ from postfleet_workers.mail.message.attachments import Attachments, File, store
 from postfleet_workers.mail.message.dkim import record
 from postfleet_workers.mail.message.links import Links
 from postfleet_workers.mail.message.press import Supplies
+from postfleet_workers.mail.tokens import Key
 from smtp_lab import FaultyLab, Lab, running
 
 DKIM = {"dkim": {"selector": "s1"}}
@@ -174,7 +175,7 @@ def test_a_campaigns_mails_carry_and_tell_what_its_file_says(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     postfleet = Command(database_url, monkeypatch)
-    links = Links("https://m.example", b"k" * 32)
+    links = Links("https://m.example", Key(b"k" * 32))
     with closing(Bench(engine, redis_client, supplies=Supplies(key=links.key, links=links))) as bench:
         bench.node(lab.port)
         (tmp_path / "contacts.csv").write_text("email,first_name\na@b.example,Ann\nc@b.example,Cid\n")

@@ -30,6 +30,7 @@ from postfleet_operator.kube.client import Api
 from postfleet_workers.enqueue import enqueue_many
 from postfleet_workers.jobs import NewJob
 from postfleet_workers.mail.message.links import Links
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.store.session import engine_for
 from prometheus_tools import HOW, find
 from promql import named
@@ -153,7 +154,7 @@ class Scene:
 
     def read_a_mail(self) -> None:
         """Somebody opens one, follows a link and wants no more."""
-        links = Links(self.fleet.public_url, self.fleet.home.secret_key().encode())
+        links = Links(self.fleet.public_url, Key(self.fleet.home.secret_key().encode()))
         with self.engine.connect() as connection:
             email_id = connection.scalar(text("SELECT min(id) FROM emails WHERE status = 'sent'"))
         for link, body in ((links.open(email_id), None), (links.unsubscribe(email_id), b"List-Unsubscribe=One-Click")):

@@ -16,6 +16,7 @@ from postfleet_workers.mail.erasure import erase
 from postfleet_workers.mail.message.attachments import File, store
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.retention import forget_attachments
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.relay.loop import Relay
 from postfleet_workers.relay.publisher import Publisher
 from postfleet_workers.relay.queue import Pipe
@@ -23,7 +24,7 @@ from postfleet_workers.settings import Settings
 from postfleet_workers.throttling.redis import RedisLimiter
 
 DAY = 86_400.0
-KEY = b"k" * 32
+KEY = Key(b"k" * 32)
 
 
 def send(engine: Engine, *names: str, to: str = "ann@example.org") -> int:

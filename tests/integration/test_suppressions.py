@@ -14,23 +14,23 @@ from postfleet_workers.mail.erasure import Erased, erase, placeholder
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.mail.suppressions import Added, Entry, Reason
-from postfleet_workers.mail.tokens import address_hash
+from postfleet_workers.mail.tokens import Key, address_hash
 from postfleet_workers.states import State
 from unit.making import make_job
 
-KEY = b"k" * 32
+KEY = Key(b"k" * 32)
 
 
 def entry(address: str, reason: Reason = Reason.MANUAL, tenant: str = "acme", detail: str | None = None) -> Entry:
     return Entry(tenant, address, reason, detail)
 
 
-def add(engine: Engine, *entries: Entry, key: bytes | None = KEY) -> Added:
+def add(engine: Engine, *entries: Entry, key: Key | None = KEY) -> Added:
     with engine.begin() as connection:
         return suppressions.add(connection, entries, key)
 
 
-def found(engine: Engine, *wanted: tuple[str, str, str], key: bytes | None = KEY) -> dict[tuple[str, str, str], str]:
+def found(engine: Engine, *wanted: tuple[str, str, str], key: Key | None = KEY) -> dict[tuple[str, str, str], str]:
     with engine.begin() as connection:
         return {mail: str(why.reason) for mail, why in suppressions.find(connection, wanted, key).items()}
 
@@ -229,3 +229,38 @@ def test_an_address_can_be_erased_for_one_tenant(engine: Engine) -> None:
     assert found(engine, ("acme", "ann@example.org", "campaign"), ("other", "ann@example.org", "campaign")) == {
         ("acme", "ann@example.org", "campaign"): "erasure"
     }
+
+
+def test_who_was_erased_by_an_older_key_is_known_by_it_and_moves_to_the_newest_when_erased_again(
+    engine: Engine,
+) -> None:
+    ann, both = "ann@example.org", Key(b"n" * 32, (b"k" * 32,))
+    add_node(engine, "n1", 1)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO tenants (name) VALUES ('other')"))
+    mail_to(engine, ann)
+    with engine.begin() as connection:
+        erase(connection, ann, "acme", KEY)
+        erase(connection, ann, None, KEY)
+    mail = ("other", "Ann@example.org", "transactional")
+    assert found(engine, mail, key=both) == {mail: "erasure"}
+    assert add(engine, entry(ann), entry("zoe@example.org"), key=both) == Added(added=1, erased=1)
+
+    with engine.begin() as connection:
+        assert erase(connection, ann, None, both) == Erased(emails=1, cancelled=0, contacts=0, suppressions=2)
+    hashed = address_hash(both, ann)
+    assert rows(engine, "SELECT tenant, hash, reason FROM suppressions WHERE address IS NULL ORDER BY tenant") == [
+        ("", hashed, "erasure"),
+        ("acme", hashed, "erasure"),
+    ]
+    assert rows(engine, "SELECT recipient FROM emails") == [(placeholder(both, ann),)]
+    assert found(engine, mail, key=Key(b"n" * 32)) == {mail: "erasure"}
+
+
+def test_an_address_that_an_older_key_has_erased_can_be_let_in_again(engine: Engine) -> None:
+    with engine.begin() as connection:
+        erase(connection, "ann@example.org", None, KEY)
+    both = Key(b"n" * 32, (b"k" * 32,))
+    with engine.begin() as connection:
+        assert len(suppressions.remove(connection, "", "ann@example.org", both)) == 1
+    assert rows(engine, "SELECT * FROM suppressions") == []

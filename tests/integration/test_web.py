@@ -67,6 +67,15 @@ def test_one_click_takes_the_recipient_off_before_it_is_answered(web: Web, fleet
         assert [mail_class for *_, mail_class in suppressions.find(connection, wanted, None)] == ["campaign"]
 
 
+def test_links_that_an_older_key_has_signed_go_on(fleet: Fleet, email_id: int) -> None:
+    newer = Web(fleet, POSTFLEET_SECRET_KEY=f"{'n' * 32},{SECRET}")
+    assert newer.one_click(email_id).status == 200
+    assert newer.ask("GET", LINKS.open(email_id)).status == 200
+    assert len(suppressed(fleet)) == 1
+    alone = Web(fleet, POSTFLEET_SECRET_KEY="n" * 32)
+    assert alone.one_click(email_id).status == 404
+
+
 def test_one_click_may_be_repeated(web: Web, fleet: Fleet, email_id: int) -> None:
     assert [web.one_click(email_id).status for _ in range(3)] == [200] * 3
     assert len(events(fleet)) == len(suppressed(fleet)) == 1

@@ -13,9 +13,9 @@ from postfleet_workers.inbound.reports import Action, Complaint, DeliveryReport,
 from postfleet_workers.mail.replies.reply import Phase
 from postfleet_workers.mail.returnpath import return_path
 from postfleet_workers.mail.suppressions import is_hard
-from postfleet_workers.mail.tokens import stamp
+from postfleet_workers.mail.tokens import Key, stamp
 
-KEY = b"k" * 32
+KEY = Key(b"k" * 32)
 CORPUS = Path(__file__).parent / "corpus"
 COMPLAINTS = "arf", "jmrp"
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail.errors import TokenInvalid
 from postfleet_workers.mail.message.links import Links, links_of
-from postfleet_workers.mail.tokens import Kind, read
+from postfleet_workers.mail.tokens import Key, Kind, read
 
-KEY = b"k" * 32
+KEY = Key(b"k" * 32)
 LINKS = Links("https://mail.acme.example", KEY)
 
 

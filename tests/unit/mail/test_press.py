@@ -25,9 +25,9 @@ from postfleet_workers.mail.node import NodeSpec, parse_node
 from postfleet_workers.mail.parcels import Parcel, Row
 from postfleet_workers.mail.returnpath import read as read_return_path
 from postfleet_workers.mail.returnpath import read_unsubscribe
-from postfleet_workers.mail.tokens import Kind, read, read_stamp
+from postfleet_workers.mail.tokens import Key, Kind, read, read_stamp
 
-KEY = b"k" * 32
+KEY = Key(b"k" * 32)
 LINKS = Links("https://m.example", KEY)
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SUPPLIES = Supplies(key=KEY, links=LINKS)

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import returnpath, tokens
 from postfleet_workers.mail.errors import TokenInvalid
-from postfleet_workers.mail.tokens import Kind, Token
+from postfleet_workers.mail.tokens import Key, Kind, Token
 
-KEY = b"k" * 32
-OTHER = b"o" * 32
+KEY = Key(b"k" * 32)
+OTHER = Key(b"o" * 32)
 IDS = st.integers(0, 2**63 - 1)
 
 
@@ -56,9 +56,49 @@ def test_a_token_of_another_kind_or_key_is_refused() -> None:
 def test_a_key_of_less_than_32_characters_is_refused_in_one_line() -> None:
     assert tokens.key_of(None) is None
     assert tokens.key_of("") is None
-    assert tokens.key_of("s" * 32) == b"s" * 32
+    assert tokens.key_of("s" * 32) == Key(b"s" * 32)
     with pytest.raises(InputError, match=r"POSTFLEET_SECRET_KEY has 31 characters; give 32 or more"):
         tokens.key_of("s" * 31)
+
+
+@pytest.mark.parametrize(
+    ("given", "line"),
+    [
+        pytest.param(
+            f"{'n' * 32},", "POSTFLEET_SECRET_KEY: key 2 of 2 is empty; give one, or several as NEW,OLD", id="empty"
+        ),
+        pytest.param("," + "o" * 32, "key 1 of 2 is empty", id="empty first"),
+        pytest.param(f"{'n' * 32},{'m' * 31},{'o' * 32}", "key 2 of 3 has 31 characters; give 32 or more", id="short"),
+        pytest.param(f"{'n' * 32}, {'o' * 32}", "key 2 of 2 begins or ends with a space; write NEW,OLD", id="space"),
+        pytest.param(f"{'n' * 32}\n,{'o' * 32}", "key 1 of 2 begins or ends with a space", id="line break"),
+        pytest.param(" " * 40, "POSTFLEET_SECRET_KEY is empty", id="nothing but spaces"),
+    ],
+)
+def test_several_keys_are_read_without_room_for_a_slip(given: str, line: str) -> None:
+    with pytest.raises(InputError) as told:
+        tokens.key_of(given)
+    assert line in str(told.value)
+    assert "nnn" not in str(told.value)
+
+
+def test_the_first_key_signs_and_all_are_believed() -> None:
+    old, new = Key(b"o" * 32), Key(b"n" * 32)
+    both = tokens.key_of(f"{'n' * 32},{'o' * 32}")
+    assert both == Key(b"n" * 32, (b"o" * 32,))
+    assert b"nnn" not in repr(both).encode()
+    for signs in (old, both):
+        assert tokens.read(both, Kind.CLICK, tokens.sign(signs, Kind.CLICK, 7, "x")) == Token(7, "x")
+        assert returnpath.read(returnpath.return_path(7, "a.example", signs), both) == 7
+        assert returnpath.read_unsubscribe(returnpath.unsubscribe_address(7, "a.example", signs), both) == 7
+        assert returnpath.is_feedback(returnpath.feedback_address("a.example", signs), both)
+        assert tokens.read_stamp(both, tokens.stamp(signs, 7)) == 7
+    assert tokens.sign(both, Kind.OPEN, 7) == tokens.sign(new, Kind.OPEN, 7)
+    assert tokens.stamp(both, 7) == tokens.stamp(new, 7)
+    with pytest.raises(TokenInvalid):
+        tokens.read(old, Kind.OPEN, tokens.sign(both, Kind.OPEN, 7))
+    ann = "ann@example.org"
+    assert tokens.address_hashes(both, ann) == [tokens.address_hash(new, ann), tokens.address_hash(old, ann)]
+    assert tokens.address_hash(both, ann) == tokens.address_hash(new, ann)
 
 
 @given(IDS, st.sampled_from([str.upper, str.lower, str.title, str]))

@@ -9,9 +9,9 @@ import pytest
 from postfleet_workers.mail.message.links import Links
 from postfleet_workers.mail.message.template import Template
 from postfleet_workers.mail.message.tracking import marked, tracked
-from postfleet_workers.mail.tokens import Kind, read
+from postfleet_workers.mail.tokens import Key, Kind, read
 
-KEY = b"k" * 32
+KEY = Key(b"k" * 32)
 LINKS = Links("https://m.example", KEY)
 LEAVE = "https://m.example/u/1x"
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from postfleet_workers.contacts.importing import Suppressed
+    from postfleet_workers.mail.tokens import Key
 
 
 @click.group()
@@ -111,7 +112,7 @@ def import_(
         click.echo(sentence(summary))
 
 
-def suppressed(tenant: str, key: bytes | None) -> Suppressed:
+def suppressed(tenant: str, key: Key | None) -> Suppressed:
     """Who gets no mailings from the tenant, for an import."""
     from postfleet_workers.mail.suppressions import find
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from structlog.typing import Processor
 
+    from postfleet_workers.mail.tokens import Key
     from postfleet_workers.settings import Settings
 
 
@@ -55,11 +56,11 @@ class Root:
         return self._settings
 
     @property
-    def key(self) -> bytes | None:
+    def key(self) -> Key | None:
         """What links, return paths and hashes of addresses are made with; None when it is not set.
 
         Raises:
-            InputError: it is too short.
+            InputError: it cannot work.
         """
         from postfleet_workers.mail.tokens import key_of
 

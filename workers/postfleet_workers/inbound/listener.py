@@ -24,6 +24,7 @@ from postfleet_workers.errors import InputError, StoreUnavailable
 from postfleet_workers.inbound.recording import TooEarly, take
 from postfleet_workers.inbound.reports import READ_BYTES
 from postfleet_workers.mail import returnpath
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.metrics.inbound import InboundMetrics
 
 log = structlog.get_logger(__name__)
@@ -51,7 +52,7 @@ class Listener:
     """
 
     def __init__(
-        self, engine: Engine, key: bytes, metrics: InboundMetrics, certificate: Certificate | None = None
+        self, engine: Engine, key: Key, metrics: InboundMetrics, certificate: Certificate | None = None
     ) -> None:
         self._engine = engine
         self._key = key
@@ -166,7 +167,7 @@ class Listener:
         )
 
 
-def _email_of(address: str, key: bytes) -> int | None:
+def _email_of(address: str, key: Key) -> int | None:
     bounced = returnpath.read(address, key)
     return returnpath.read_unsubscribe(address, key) if bounced is None else bounced
 

@@ -16,6 +16,7 @@ from postfleet_workers.inbound.reports import Action, Complaint, DeliveryReport,
 from postfleet_workers.mail import events, returnpath, suppressions
 from postfleet_workers.mail.replies.reply import MAX_TEXT, Phase, Reply
 from postfleet_workers.mail.suppressions import ERASED_DOMAIN, Reason
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.store.session import transaction
 
 log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ class TooEarly(TransientError):  # noqa: N818 - a state of the world
 _UNSUBSCRIBED = {True: "unsubscribe", False: "repeated", None: "unidentified"}
 
 
-def take(engine: Engine, key: bytes, recipient: str, content: bytes) -> str:
+def take(engine: Engine, key: Key, recipient: str, content: bytes) -> str:
     """Do what a mail asks for that came to `recipient`, one of our addresses; committed when it returns.
 
     Returns what it was, a `kind` of `inbound_reports_total`.
@@ -81,7 +82,7 @@ def take(engine: Engine, key: bytes, recipient: str, content: bytes) -> str:
                 return _delivery(connection, key, report, email_id, content)
 
 
-def _delivery(connection: Connection, key: bytes, report: DeliveryReport, email_id: int, content: bytes) -> str:
+def _delivery(connection: Connection, key: Key, report: DeliveryReport, email_id: int, content: bytes) -> str:
     row = connection.execute(FIND, {"id": email_id}).one_or_none()
     if row is None:
         return "unidentified"
@@ -106,7 +107,7 @@ def _delivery(connection: Connection, key: bytes, report: DeliveryReport, email_
             return "bounce"
 
 
-def _complaint(connection: Connection, key: bytes, complaint: Complaint, email_id: int | None) -> str:
+def _complaint(connection: Connection, key: Key, complaint: Complaint, email_id: int | None) -> str:
     """The address that it came to tells which mail it is about; else the mail's headers do."""
     email_id = email_id or complaint.email_id or _by_message_id(connection, complaint)
     if email_id is None or connection.execute(FIND, {"id": email_id}).one_or_none() is None:

@@ -20,6 +20,7 @@ from flufl.bounce import all_failures
 from postfleet_workers.mail import returnpath, tokens
 from postfleet_workers.mail.replies import reply as replies
 from postfleet_workers.mail.replies.reply import Reply
+from postfleet_workers.mail.tokens import Key
 
 # What reports say stands before the mail that they are about. More would let one mail take minutes of a processor:
 # parsers and detectors look through blank lines again and again.
@@ -105,7 +106,7 @@ class Ignored(StrEnum):
 Report = DeliveryReport | Complaint | Ignored
 
 
-def read(content: bytes, key: bytes, *, complaints: bool = False) -> Report:
+def read(content: bytes, key: Key, *, complaints: bool = False) -> Report:
     """What a mail says, of which the first `READ_BYTES` are looked at.
 
     Args:
@@ -169,7 +170,7 @@ def _reply(group: Message, action: Action) -> Reply:
     return Reply(code, "" if told in _SAYS_NOTHING else told, reply.text)
 
 
-def _complaint(message: Message, feedback: Message | None, key: bytes) -> Report:
+def _complaint(message: Message, feedback: Message | None, key: Key) -> Report:
     kind = _text(feedback, "Feedback-Type").lower()
     if kind == "not-spam":
         return Ignored.NOT_SPAM

@@ -18,6 +18,7 @@ from postfleet_workers import clock
 from postfleet_workers.errors import InputError
 from postfleet_workers.health import Health
 from postfleet_workers.inbound.listener import CONNECTIONS, Certificate, Listener
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.metrics.inbound import InboundMetrics
 from postfleet_workers.settings import Settings
 from postfleet_workers.store.session import engine_for
@@ -29,7 +30,7 @@ HANGS_AFTER_SECONDS = 30.0
 END_SECONDS = 10.0
 
 
-def serve(settings: Settings, key: bytes) -> None:
+def serve(settings: Settings, key: Key) -> None:
     """Take what comes back until SIGTERM or SIGINT.
 
     Raises:
@@ -40,7 +41,7 @@ def serve(settings: Settings, key: bytes) -> None:
     asyncio.run(_serve(settings, key))
 
 
-async def _serve(settings: Settings, key: bytes) -> None:
+async def _serve(settings: Settings, key: Key) -> None:
     loop = asyncio.get_running_loop()
     registry = CollectorRegistry()
     certificate = (

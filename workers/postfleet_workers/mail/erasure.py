@@ -13,13 +13,13 @@ from sqlalchemy import Connection, TextClause, text
 
 from postfleet_workers import administration
 from postfleet_workers.mail.suppressions import ERASED_DOMAIN, EVERYONE, Reason
-from postfleet_workers.mail.tokens import address_hash
+from postfleet_workers.mail.tokens import Key, address_hash, address_hashes
 
 # All of a table may have to be read: single mails keep the case in which their recipient was given.
 PATIENCE = text("SET LOCAL statement_timeout = '30min'")
 FIND_MAILS = text("""
 SELECT id, job_id, status IN ('queued', 'sending', 'deferred') AS waiting FROM emails
-WHERE lower(recipient) IN (:address, :placeholder) AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant) ORDER BY id
+WHERE lower(recipient) = ANY(:names) AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant) ORDER BY id
 """)
 ERASE_MAILS = text("UPDATE emails SET recipient = :placeholder, content = NULL WHERE id = ANY(:ids)")
 # What they carried, and nobody else does. It is locked first: who gives such a file to a mail at this moment is waited
@@ -37,10 +37,12 @@ DELETE FROM attachments a WHERE id = ANY(:files)
 ERASE_CONTACTS = text("""
 DELETE FROM contacts WHERE email = :address AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
 """)
-# Their reasons stay: who unsubscribed from one tenant and was erased everywhere is both.
+# Their reasons stay: who unsubscribed from one tenant and was erased everywhere is both. A hash of an older key is
+# followed by one of the newest, now that the address is known.
 ERASE_SUPPRESSIONS = text("""
 WITH gone AS (
-    DELETE FROM suppressions s WHERE address = :address AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
+    DELETE FROM suppressions s
+    WHERE (address = :address OR hash = ANY(:older)) AND (CAST(:tenant AS text) IS NULL OR tenant = :tenant)
     RETURNING tenant, reason
 )
 INSERT INTO suppressions (tenant, hash, reason) SELECT tenant, :hash, reason FROM gone ON CONFLICT DO NOTHING
@@ -77,7 +79,7 @@ class Erased:
     suppressions: int
 
 
-def placeholder(key: bytes, address: str) -> str:
+def placeholder(key: Key, address: str) -> str:
     """What stands where the address was."""
     return f"{address_hash(key, address)}@{ERASED_DOMAIN}"
 
@@ -87,22 +89,25 @@ def written(address: str) -> str:
     return "".join(c if c.isalnum() else rf"(?:\{c}|%{ord(c):02x})" for c in address)
 
 
-def erase(connection: Connection, address: str, tenant: str | None, key: bytes) -> Erased:
+def erase(connection: Connection, address: str, tenant: str | None, key: Key) -> Erased:
     """Erase an address, in the caller's transaction; safe to repeat.
 
     Args:
         connection: in a transaction.
         address: in its compared form.
         tenant: erase what this tenant holds, and suppress the address for it; None: everyone.
-        key: of the hash; the same one later recognises the address.
+        key: of the hash; the same one, also as an older one, later recognises the address.
     """
     connection.execute(PATIENCE)
     owner = EVERYONE if tenant is None else tenant
+    newest, *older = address_hashes(key, address)
     names = {
         "address": address,
         "written": written(address),
         "placeholder": placeholder(key, address),
-        "hash": address_hash(key, address),
+        "hash": newest,
+        "older": older,
+        "names": [address, *(f"{each}@{ERASED_DOMAIN}" for each in (newest, *older))],
         "tenant": tenant,
         "owner": owner,
         "reason": str(Reason.ERASURE),

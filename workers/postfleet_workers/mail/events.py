@@ -14,6 +14,7 @@ from sqlalchemy import Connection, text
 
 from postfleet_workers.mail import suppressions
 from postfleet_workers.mail.suppressions import Reason
+from postfleet_workers.mail.tokens import Key
 
 # Nobody has read a mail so soon after its server took it: that was a scanner on the way.
 MACHINE_SECONDS = 3.0
@@ -111,7 +112,7 @@ def record(connection: Connection, seen: Sequence[Seen], now: float) -> list[tup
     return [(row.kind, row.machine) for row in written]
 
 
-def unsubscribe(connection: Connection, email_id: int, key: bytes) -> bool | None:
+def unsubscribe(connection: Connection, email_id: int, key: Key) -> bool | None:
     """Take a mail's recipient off its tenant's mailings. Whether it is news; None when the mail is not known any more.
 
     Whoever was let in again since wants out once more: the list is written even when the event is not new.

@@ -15,6 +15,7 @@ from postfleet_workers.mail.directory import Campaign, Directory
 from postfleet_workers.mail.message.attachments import Attachment
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.suppressions import Suppressed, find
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.placement import SHARED
 from postfleet_workers.throttling.limits import Limit
 
@@ -76,7 +77,7 @@ class Store:
 
     directory: Directory
     place: str = SHARED
-    key: bytes | None = None
+    key: Key | None = None
 
     def load(self, connection: Connection, jobs: Sequence[Job], monotonic: float, today: date) -> dict[int, Parcel]:
         """The bundle's parcels by job id; a job without an email has none. `today` is UTC's."""

@@ -12,6 +12,7 @@ from postfleet_workers.jobs import HandBack, Settled
 from postfleet_workers.mail import queries, suppressions, unknown
 from postfleet_workers.mail.replies import braking
 from postfleet_workers.mail.replies.outcome import MailRecord, Status
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.states import State
 
 
@@ -35,7 +36,7 @@ def status_after(settled: Settled) -> Status | None:
             return None
 
 
-def settle(connection: Connection, settled: Sequence[Settled], key: bytes | None = None) -> None:
+def settle(connection: Connection, settled: Sequence[Settled], key: Key | None = None) -> None:
     """Update the emails and add their attempts; those of fenced outcomes too, marked so.
 
     What follows from that happens in the same transaction: unknown mail that asked for it is sent again, addresses that

@@ -23,6 +23,7 @@ from postfleet_workers.contacts.rejects import RejectsFile
 from postfleet_workers.errors import InputError, StoreUnavailable
 from postfleet_workers.mail import suppressions
 from postfleet_workers.mail.suppressions import Added, Entry, Reason
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.store.session import transaction
 
 BATCH_ROWS = 5_000
@@ -119,7 +120,7 @@ def load(
     *,
     tenant: str,
     reason: Reason,
-    key: bytes | None,
+    key: Key | None,
     progress: Progress,
     on_batch: Callable[[Progress], None] = lambda _: None,
 ) -> Progress:
@@ -195,7 +196,7 @@ def plain(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_FORMULA) else cell
 
 
-def _write(connection: Connection, judged: Sequence[object], tenant: str, key: bytes | None) -> Added:
+def _write(connection: Connection, judged: Sequence[object], tenant: str, key: Key | None) -> Added:
     added = suppressions.add(connection, (one for one in judged if isinstance(one, Entry)), key)
     hashed = {one.hash: one.reason for one in judged if isinstance(one, Hashed)}
     if not hashed:

@@ -20,7 +20,7 @@ from postfleet_workers.mail.replies.classify import Bounced, classify
 from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.mail.replies.reply import Phase, Reply
 from postfleet_workers.mail.replies.rules import Scope
-from postfleet_workers.mail.tokens import address_hash
+from postfleet_workers.mail.tokens import Key, address_hashes
 
 EVERYONE = ""  # the tenant of entries that hold for all
 TRANSACTIONAL = "transactional"
@@ -56,10 +56,10 @@ ADD = text(f"""
 WITH given AS (
     SELECT * FROM unnest(CAST(:tenants AS text[]), CAST(:addresses AS text[]), CAST(:hashes AS text[]),
                          CAST(:reasons AS text[]), CAST(:details AS text[]), CAST(:email_ids AS bigint[]))
-        AS g (tenant, address, hash, reason, detail, email_id)
+        AS g (tenant, address, hashes, reason, detail, email_id)
 ), erased AS (
-    SELECT g.tenant, g.address FROM given g
-    WHERE EXISTS (SELECT FROM suppressions e WHERE e.hash = g.hash AND e.tenant IN (g.tenant, ''))
+    SELECT DISTINCT g.tenant, g.address FROM given g CROSS JOIN unnest(string_to_array(g.hashes, ',')) AS h (hash)
+    JOIN suppressions e ON e.hash = h.hash AND e.tenant IN (g.tenant, '')
 ), written AS (
     INSERT INTO suppressions AS s (tenant, address, reason, detail, email_id)
     SELECT tenant, address, reason, detail, email_id FROM given g
@@ -91,7 +91,7 @@ FROM emails e WHERE e.job_id = ANY(:job_ids) AND e.recipient NOT LIKE '%@erased.
 """)
 
 REMOVE = text("""
-DELETE FROM suppressions WHERE tenant = :tenant AND (address = :address OR hash = :hash)
+DELETE FROM suppressions WHERE tenant = :tenant AND (address = :address OR hash = ANY(:hashes))
 RETURNING reason, detail, created_at
 """)
 _SHOWN = """
@@ -159,7 +159,7 @@ def compared(address: str) -> str:
     return normalized(address)
 
 
-def find(connection: Connection, wanted: Collection[Wanted], key: bytes | None) -> dict[Wanted, Suppressed]:
+def find(connection: Connection, wanted: Collection[Wanted], key: Key | None) -> dict[Wanted, Suppressed]:
     """Which of these mails must not go out, and why; one query, however many.
 
     Args:
@@ -170,11 +170,11 @@ def find(connection: Connection, wanted: Collection[Wanted], key: bytes | None) 
     if not wanted:
         return {}
     forms = {address: _form(address) for _, address, _ in wanted}
-    hashes = {form: address_hash(key, form) for form in forms.values()} if key else {}
+    hashes = {form: address_hashes(key, form) for form in forms.values()} if key else {}
     parameters = {
         "tenants": [EVERYONE, *{tenant for tenant, _, _ in wanted}],
         "addresses": list(set(forms.values())),
-        "hashes": list(hashes.values()),
+        "hashes": [each for several in hashes.values() for each in several],
     }
     entries = {
         (row.tenant, row.address or row.hash): Suppressed(
@@ -189,7 +189,7 @@ def find(connection: Connection, wanted: Collection[Wanted], key: bytes | None) 
         if form.endswith(f"@{ERASED_DOMAIN}"):
             found[mail] = Suppressed(Reason.ERASURE, everyone=False)
             continue
-        for place in ((owner, name) for owner in (EVERYONE, tenant) for name in (form, hashes.get(form))):
+        for place in ((owner, name) for owner in (EVERYONE, tenant) for name in (form, *hashes.get(form, ()))):
             why = entries.get(place)
             if why is not None and why.reason.stops(mail_class):
                 found[mail] = why
@@ -197,7 +197,7 @@ def find(connection: Connection, wanted: Collection[Wanted], key: bytes | None) 
     return found
 
 
-def add(connection: Connection, entries: Iterable[Entry], key: bytes | None) -> Added:
+def add(connection: Connection, entries: Iterable[Entry], key: Key | None) -> Added:
     """Suppress addresses; safe to repeat. Of two entries for one address the stronger counts."""
     chosen: dict[tuple[str, str], Entry] = {}
     given = 0
@@ -212,7 +212,7 @@ def add(connection: Connection, entries: Iterable[Entry], key: bytes | None) -> 
     parameters = {
         "tenants": [row.tenant for row in rows],
         "addresses": [row.address for row in rows],
-        "hashes": [address_hash(key, row.address) if key else None for row in rows],
+        "hashes": [",".join(address_hashes(key, row.address)) if key else None for row in rows],
         "reasons": [str(row.reason) for row in rows],
         "details": [row.detail for row in rows],
         "email_ids": [row.email_id for row in rows],
@@ -222,7 +222,7 @@ def add(connection: Connection, entries: Iterable[Entry], key: bytes | None) -> 
     return Added(counts.added, counts.changed, known, counts.erased)
 
 
-def of_emails(connection: Connection, whys: Mapping[int, tuple[Reason, str | None]], key: bytes | None) -> Added:
+def of_emails(connection: Connection, whys: Mapping[int, tuple[Reason, str | None]], key: Key | None) -> Added:
     """Suppress the recipients of these emails for the emails' tenants; emails that are gone are passed over.
 
     Args:
@@ -234,7 +234,7 @@ def of_emails(connection: Connection, whys: Mapping[int, tuple[Reason, str | Non
     return add(connection, [Entry(row.tenant, row.address, *whys[row.id], email_id=row.id) for row in rows], key)
 
 
-def from_records(connection: Connection, settled: Sequence[Settled], key: bytes | None = None) -> Added:
+def from_records(connection: Connection, settled: Sequence[Settled], key: Key | None = None) -> Added:
     """Suppress the recipients whose servers just said, for good, that they are none."""
     replies = {}
     for one in settled:
@@ -254,12 +254,12 @@ def is_hard(reply: Reply, phase: Phase) -> bool:
     return isinstance(verdict, Bounced) and verdict.hard
 
 
-def remove(connection: Connection, tenant: str, address: str, key: bytes | None) -> list[Suppressed]:
+def remove(connection: Connection, tenant: str, address: str, key: Key | None) -> list[Suppressed]:
     """Let mail go to the address again. What was removed; nothing when there was nothing.
 
     `address` is in its compared form.
     """
-    parameters = {"tenant": tenant, "address": address, "hash": address_hash(key, address) if key else None}
+    parameters = {"tenant": tenant, "address": address, "hashes": address_hashes(key, address) if key else []}
     rows = connection.execute(REMOVE, parameters)
     return [Suppressed(Reason(row.reason), tenant == EVERYONE, row.detail, row.created_at) for row in rows]
 

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.health import Health
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.metrics.web import WebMetrics
 from postfleet_workers.settings import Settings
 from postfleet_workers.store.session import engine_for
@@ -37,7 +38,7 @@ ANSWER_SECONDS = 10
 FLUSH_SECONDS = 10.0
 
 
-def serve(settings: Settings, key: bytes) -> None:
+def serve(settings: Settings, key: Key) -> None:
     """Answer until SIGTERM or SIGINT; then finish what was begun and write what was noted.
 
     Raises:

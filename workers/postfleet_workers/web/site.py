@@ -28,7 +28,7 @@ from postfleet_workers import clock
 from postfleet_workers.errors import StoreUnavailable
 from postfleet_workers.mail.errors import TokenInvalid
 from postfleet_workers.mail.events import Seen
-from postfleet_workers.mail.tokens import Kind, Token, read
+from postfleet_workers.mail.tokens import Key, Kind, Token, read
 from postfleet_workers.metrics.web import WebMetrics
 from postfleet_workers.web import pages
 from postfleet_workers.web.readers import who_reads
@@ -56,7 +56,7 @@ HEADERS = {
 class Site:
     """The handlers. `application` is what a server runs."""
 
-    def __init__(self, key: bytes, recorder: Recorder, unsubscribing: Unsubscribing, metrics: WebMetrics) -> None:
+    def __init__(self, key: Key, recorder: Recorder, unsubscribing: Unsubscribing, metrics: WebMetrics) -> None:
         self._key = key
         self._recorder = recorder
         self._unsubscribing = unsubscribing

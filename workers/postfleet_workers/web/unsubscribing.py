@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from postfleet_workers.errors import StoreUnavailable
 from postfleet_workers.mail.events import unsubscribe
+from postfleet_workers.mail.tokens import Key
 from postfleet_workers.metrics.web import WebMetrics
 from postfleet_workers.store.session import transaction
 
@@ -29,7 +30,7 @@ PATIENCE_SECONDS = 8.0
 class Unsubscribing:
     """The threads. `commit` belongs to one event loop."""
 
-    def __init__(self, engine: Engine, key: bytes, metrics: WebMetrics) -> None:
+    def __init__(self, engine: Engine, key: Key, metrics: WebMetrics) -> None:
         self._engine = engine
         self._key = key
         self._metrics = metrics

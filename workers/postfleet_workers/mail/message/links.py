@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import tokens
-from postfleet_workers.mail.tokens import Kind
+from postfleet_workers.mail.tokens import Key, Kind
 
 LONGEST_URL = 2_000  # a link that would be longer stays as it is; no server takes much more
 
@@ -25,7 +25,7 @@ class Links:
     """
 
     public_url: str
-    key: bytes = field(repr=False)
+    key: Key = field(repr=False)
 
     def unsubscribe(self, email_id: int) -> str:
         """Where the recipient of this email says that it was the last one."""
@@ -43,7 +43,7 @@ class Links:
         return f"{self.public_url}/{kind}/{tokens.sign(self.key, kind, email_id, text)}"
 
 
-def links_of(public_url: str, key: bytes | None) -> Links | None:
+def links_of(public_url: str, key: Key | None) -> Links | None:
     """The links that the settings allow; None when either is not set.
 
     Raises:

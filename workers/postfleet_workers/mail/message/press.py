@@ -25,7 +25,7 @@ from postfleet_workers.mail.message.tracking import tracked
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.parcels import Parcel
 from postfleet_workers.mail.returnpath import return_path, unsubscribe_address
-from postfleet_workers.mail.tokens import stamp
+from postfleet_workers.mail.tokens import Key, stamp
 
 log = structlog.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Supplies:
     """
 
     credentials: Credentials = field(default_factory=lambda: Credentials(None))
-    key: bytes | None = field(default=None, repr=False)
+    key: Key | None = field(default=None, repr=False)
     links: Links | None = None
 
 
