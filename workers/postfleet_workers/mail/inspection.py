@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, text
 
+from postfleet_workers.contacts.addresses import BadAddress, normalized
 from postfleet_workers.mail.replies.outcome import Status
 
 # `sending` is what an email is while its job runs; it is not worth a write.
@@ -53,7 +55,7 @@ class Question:
         status: what it is; `sending` is one whose job runs now.
         campaign: name of its campaign.
         tenant: whose it is.
-        recipient: its address, in the case in which it was given or in lower case.
+        recipient: its address, in the case in which it was given or in the form in which contacts have it.
         site: where one of its attempts went.
         scope: what a refusal of one of its attempts was about.
         since: due at that time or later.
@@ -81,11 +83,19 @@ def emails(connection: Connection, question: Question, *, limit: int = 100) -> S
     recipient = question.recipient
     parameters = {
         "status": status, "stored": stored, "campaign": question.campaign, "tenant": question.tenant,
-        "recipients": None if recipient is None else [recipient, recipient.lower()], "site": question.site,
+        "recipients": None if recipient is None else _forms(recipient), "site": question.site,
         "scope": question.scope, "since": question.since, "until": question.until, "after": question.after,
         "limit": limit,
     }  # fmt: skip
     return [dict(row) for row in connection.execute(LIST, parameters).mappings()]
+
+
+def _forms(recipient: str) -> list[str]:
+    """How emails may have an address: single ones as it was given, but for the domain; a campaign's, as contacts do."""
+    found = [recipient, recipient.lower()]
+    with suppress(BadAddress):
+        found.append(normalized(recipient))
+    return found
 
 
 def email(connection: Connection, email_id: int) -> dict[str, Any] | None:
