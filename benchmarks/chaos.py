@@ -36,6 +36,7 @@ from postfleet_local.routing import Endpoint
 from postfleet_local.sink import Manners
 from postfleet_local.stack import Sink
 from postfleet_operator.stores import database
+from postfleet_workers.settings import Settings
 
 POOL = """
 apiVersion: postfleet.io/v1alpha1
@@ -43,7 +44,7 @@ kind: JobPool
 metadata: {name: email}
 spec:
   queues: [priority-high, campaign-standard, warmup, retry]
-  worker: {threads: 16, shutdownTimeoutSeconds: 30}
+  worker: {threads: 4, shutdownTimeoutSeconds: 30}
   mode: Manual
   replicas: 3
 """
@@ -59,7 +60,9 @@ spec:
 DEFER, BOUNCE = 0.10, 0.02
 DELAY_SECONDS = (0.02, 0.1)
 OUTAGE_SECONDS = 20.0
-THREADS = 16  # of a worker: as many mails may be unknown when it is killed
+THREADS = 4  # of a worker
+# As many mails may be unknown when it is killed.
+SESSIONS = THREADS * Settings.model_fields["smtp_sessions_per_thread"].default
 STUCK_SECONDS = 240.0
 # Impatient: deferred mail comes back in seconds, what a dead worker held in a quarter of a minute.
 SETTINGS = {
@@ -197,7 +200,7 @@ def run(emails: int, seed: int, console: Console) -> dict[str, float]:
             seconds = watch(gauge, chaos, joined)
             result: dict[str, float] = dict(judge(fleet, gauge, sink, joined))
             gauge.close()
-    return result | {"kills": chaos.kills, "unknown_bound": chaos.kills * THREADS, "seconds": round(seconds, 1)}
+    return result | {"kills": chaos.kills, "unknown_bound": chaos.kills * SESSIONS, "seconds": round(seconds, 1)}
 
 
 def main() -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import threading
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -51,19 +52,33 @@ class BenchRun:
     worker: str = "w1"
     log: list[tuple[str, Any]] = field(default_factory=list)
     before_dot: Callable[[Job], Any] = lambda job: None
+    on_tell: Callable[[], Any] = lambda: None
+    lots: dict[int, Sequence[Job]] = field(default_factory=dict)
 
     def stopping(self) -> bool:
         return False
 
-    def dot(self, job: Job) -> bool:
-        self.before_dot(job)
-        granted = self.bench.journal.dot(self.claim, job.id)
-        self.log.append(("journal dot", self.bench.message_id(job.id)))
+    def begin(self, lot: Sequence[Job]) -> None:
+        now = datetime.now(UTC).timestamp()
+        self.bench.journal.advance(self.claim, {}, {job.id: now for job in lot})
+        self.lots[threading.get_ident()] = lot
+
+    def begun(self) -> Sequence[Job]:
+        return self.lots[threading.get_ident()]
+
+    def dot(self, *jobs: Job) -> bool:
+        for job in jobs:
+            self.before_dot(job)
+        granted = self.bench.journal.dot(self.claim, *(job.id for job in jobs))
+        self.log += [("journal dot", self.bench.message_id(job.id)) for job in jobs]
         return granted
 
     def reply(self, job: Job, detail: str) -> None:
         self.bench.journal.reply(self.claim, job.id, detail)
         self.log.append(("journal reply", self.bench.message_id(job.id)))
+
+    def tell(self) -> None:
+        self.on_tell()  # nothing is kept back here
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -85,6 +100,7 @@ class Bench:
         place: str = "shared",
         dns: str = "",
         supplies: Supplies | None = None,
+        at_once: int = 1,
     ) -> None:
         self.engine = engine
         self.resolver = CachedResolver(DnsResolver(dns), clock.monotonic)
@@ -115,6 +131,7 @@ class Bench:
             session_wait_seconds=session_wait_seconds,
             place=place,
             supplies=supplies or Supplies(),
+            at_once=at_once,
         )
         self.job_type: JobType = email_send(self.deps)
         self.registry = Registry([self.job_type])
@@ -185,14 +202,15 @@ class Bench:
         return jobs, BenchRun(self, claim)
 
     def perform(self, jobs: Sequence[Job], run: BenchRun) -> list[Outcome]:
-        """Begin each job and ask for its outcome."""
+        """Begin the jobs, lot by lot, and ask for their outcomes."""
         performing = self.job_type.perform(jobs, run)
-        results = []
-        for job in jobs:
-            self.journal.begin(run.claim, job.id, datetime.now(UTC).timestamp())
-            results.append(next(performing))
+        found = []
+        for start in range(0, len(jobs), self.job_type.at_once):
+            lot = jobs[start : start + self.job_type.at_once]
+            run.begin(lot)
+            found += [next(performing) for _ in lot]
         performing.close()
-        return results
+        return found
 
     def settle(self, jobs: Sequence[Job], found: Sequence[Outcome | outcomes.Rescued]) -> list[Settled]:
         """Write the outcomes."""

@@ -251,16 +251,17 @@ def test_workers_killed_at_random_lose_and_double_nothing(fleet: Fleet, engine: 
     lab = Lab()
     add_node(engine, "n1", lab.port)
     fleet.relay()
-    workers = [fleet.worker(QUEUES, threads=4) for _ in range(2)]
+    at_once = {"POSTFLEET_SMTP_SESSIONS_PER_THREAD": "4"}
+    workers = [fleet.worker(QUEUES, threads=2, env=at_once) for _ in range(2)]
     mail(engine, 800)
     for goal in (100, 250, 400):
         fleet.until(lambda goal=goal: len(lab.accepted) > goal, f"{goal} delivered")
         workers.pop(0).kill()
-        workers.append(fleet.worker(QUEUES, threads=4))
+        workers.append(fleet.worker(QUEUES, threads=2, env=at_once))
     ended = final(fleet)
     unknown = ended.get("unknown", 0)
     assert ended.get("sent", 0) + unknown == 800
-    assert unknown <= 3 * 4, "at most one unknown per busy thread and kill"
+    assert unknown <= 3 * 2 * 4, "at most one unknown per session and kill"
     assert set(copies(lab).values()) == {1}
     assert len(copies(lab)) >= 800 - unknown
     lab.stop()

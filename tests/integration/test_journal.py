@@ -80,14 +80,25 @@ def test_a_rescuer_reads_how_far_each_job_got(world, now):
     assert traces.of(4) == Trace("")
 
 
-def test_a_reply_and_the_next_begin_share_a_round_trip(world, now):
+def test_replies_and_the_next_beginnings_share_a_message(world, now):
     world.journal.open("c1", "worker-a", now)
-    world.journal.advance("c1", None, (1, 1.0))
+    world.journal.advance("c1", {}, {1: 1.0, 2: 1.5})
     world.journal.dot("c1", 1)
-    world.journal.advance("c1", (1, "250 ok"), (2, 2.0))
-    world.journal.advance("c1", None, None)
+    world.journal.advance("c1", {1: "250 ok", 2: "450 no"}, {3: 2.0})
+    world.journal.advance("c1", {}, {})
     traces = world.journal.revoke("c1", now)
-    assert (traces.of(1).phase, traces.of(2).phase) == ("reply", "begun")
+    assert [traces.of(job_id) for job_id in (1, 2)] == [Trace("reply", "250 ok"), Trace("reply", "450 no")]
+    assert traces.of(3) == Trace("begun", "2.000000")
+
+
+def test_dots_go_out_together_or_not_at_all(world, now):
+    world.journal.open("c1", "worker-a", now)
+    world.journal.advance("c1", {}, {1: 1.0, 2: 1.0, 3: 1.0})
+    assert world.journal.dot("c1", 1, 2)
+    traces = world.journal.revoke("c1", now)
+    assert [traces.of(job_id).phase for job_id in (1, 2, 3)] == ["dot", "dot", "begun"]
+    assert not world.journal.dot("c1", 2, 3)
+    assert world.journal.revoke("c1", now).of(3).phase == "begun"
 
 
 def test_a_begin_hides_nothing_that_is_known_already(world, now):
@@ -259,7 +270,7 @@ def test_redis_and_its_twin_agree_on_any_sequence(valkey, steps):
                 case "reply":
                     answers.append(journal.reply(claim, job_id, "250 ok"))
                 case "advance":
-                    answers.append(journal.advance(claim, (job_id, "250 ok"), (job_id + 1, 2.5)))
+                    answers.append(journal.advance(claim, {job_id: "250 ok"}, {job_id + 1: 2.5}))
                 case "revoke":
                     answers.append(journal.revoke(claim, world.current() or began))
                 case "close":

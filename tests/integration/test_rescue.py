@@ -56,8 +56,8 @@ def test_each_job_of_a_lost_claim_goes_where_its_trace_says(
 ) -> None:
     done, failed, running, unbegun = claimed(4)
     journal.begin(done.claim, done.id, 1.0)
-    journal.advance(done.claim, (done.id, ENDED_WELL), (failed.id, 2.0))
-    journal.advance(done.claim, (failed.id, ENDED), (running.id, 3.0))
+    journal.advance(done.claim, {done.id: ENDED_WELL}, {failed.id: 2.0})
+    journal.advance(done.claim, {failed.id: ENDED}, {running.id: 3.0})
     run(engine, journal)
     assert states(engine) == {
         done.id: "completed", failed.id: "available", running.id: "available", unbegun.id: "available"
@@ -96,7 +96,7 @@ def test_a_claim_that_cannot_be_written_does_not_keep_the_others(
 
     stuck = claimed(1, worker="a", kind="broken")[0]
     fine = claimed(1, worker="b")[0]
-    journal.advance(stuck.claim, (stuck.id, ENDED_WELL), None)
+    journal.advance(stuck.claim, {stuck.id: ENDED_WELL}, {})
     settled = run(engine, journal, Registry([TYPE, JobType("broken", QUEUE, TYPE.perform, settle=broken)]))
     assert [one.job.id for one in settled] == [fine.id]
     assert states(engine) == {stuck.id: "executing", fine.id: "available"}
@@ -107,7 +107,7 @@ def test_a_rescue_that_failed_once_is_done_the_next_time_with_the_same_traces(
     engine: Engine, journal: MemoryJournal, claimed: Callable[..., list[Job]]
 ) -> None:
     (job,) = claimed()
-    journal.advance(job.claim, (job.id, ENDED_WELL), None)
+    journal.advance(job.claim, {job.id: ENDED_WELL}, {})
     journal.revoke(job.claim, job.claim_epoch)  # by a relay that died before it wrote
     run(engine, journal)
     assert states(engine) == {job.id: "completed"}

@@ -475,7 +475,7 @@ def test_without_redis_mail_waits(bench: Bench, lab: Lab, engine: Engine) -> Non
     bench.enqueue("a@b.example", "c@b.example")
     jobs, run = bench.claim()
     bench.leases = bench.sessions._leasing._leases = type(bench.leases)(gone, 30.0)
-    found = list(bench.job_type.perform(jobs, run))
+    found = bench.perform(jobs, run)
     assert [type(o) for o in found] == [Snooze, Snooze]
     assert [o.seconds for o in found if isinstance(o, Snooze)] == [5, 5]
     assert lab.accepted == []

@@ -24,6 +24,7 @@ from postfleet_workers.mail.replies.reply import Phase
 from postfleet_workers.mail.smtp import opening
 from postfleet_workers.mail.smtp import session as smtp
 from postfleet_workers.mail.smtp.session import SmtpSession, Timeouts
+from postfleet_workers.mail.smtp.transactions import Transaction, carry_out
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At
 
@@ -72,9 +73,11 @@ def deliver(
     before_dot: Callable[[], bool] = lambda: True,
     **changes: Any,
 ) -> smtp.Answer | None:
-    return session.deliver(
-        sender="n@acme.example", recipient=to, message=mail(number, to=to, **changes), before_dot=before_dot
-    )
+    transaction = Transaction(session, "n@acme.example", to, mail(number, to=to, **changes))
+    carry_out([transaction], lambda _: before_dot(), lambda _: None)
+    if transaction.error:
+        raise transaction.error
+    return transaction.answer
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "pipelining"])

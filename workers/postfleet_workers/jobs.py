@@ -3,7 +3,8 @@
 A job type's `perform` gets a bundle (1 to `bundle_size` jobs of one type and route) and yields one outcome per job,
 in order, each at the moment it is known. The runner marks a job as begun before it asks for its outcome, so that a
 crash is blamed on the right job, and stops asking when the worker must shut down: what was not asked for is handed
-back unbegun.
+back unbegun. Of a type with `at_once` above 1 it marks so many at a time: perform may work on all of these together
+(`Run.begun`), and yields their outcomes one after the other.
 """
 
 from __future__ import annotations
@@ -146,11 +147,17 @@ class Run(Protocol):
     def stopping(self) -> bool:
         """Whether no further job may begin (shutdown, lost lease, overdue bundle)."""
 
-    def dot(self, job: Job) -> bool:
-        """Journal 'the final dot goes out now'. False: the claim is no longer ours, do not send."""
+    def begun(self) -> Sequence[Job]:
+        """The jobs that began together last: the one whose outcome was asked for then, and those behind it."""
+
+    def dot(self, *jobs: Job) -> bool:
+        """Journal 'their final dots go out now'. False: the claim is no longer ours, do not send."""
 
     def reply(self, job: Job, detail: str) -> None:
-        """Journal the server's answer to the final dot (the classify input, as text)."""
+        """Journal the server's answer to the final dot (the classify input, as text), with what is journalled next."""
+
+    def tell(self) -> None:
+        """Journal the answers now: this will take a while."""
 
     def now(self) -> datetime:
         """The database's clock, carried forward by this process' monotonic one."""
@@ -173,6 +180,7 @@ class JobType:
         perform: runs a bundle.
         timeout_seconds: this long after its claim a job counts as stalled and is re-queued.
         bundle_size: most jobs of one message; the relay sizes a bundle to about a second of measured work.
+        at_once: most jobs of a bundle that begin together. A worker that dies leaves so many for each of its threads.
         retry_queue: where a failed or deferred job waits; jobs of the first queue stay where they are.
         settle: called in the transaction that writes the outcomes, with every settled job of the bundle.
         recover: what became of a job whose worker is gone, from its journal; None puts it back to be run again.
@@ -184,6 +192,7 @@ class JobType:
     perform: Perform
     timeout_seconds: float = 1800.0
     bundle_size: int = 1
+    at_once: int = 1
     retry_queue: str | None = None
     settle: Callable[[Any, Sequence[Settled]], None] | None = None
     recover: Callable[[Job, Trace], Outcome | None] | None = None

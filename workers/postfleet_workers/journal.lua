@@ -16,11 +16,11 @@ local act, claim = ARGV[1], ARGV[2]
 local MINUTE, DAY = 60000, 86400000
 local state = redis.call('HGET', journal, 'state')
 
--- worker, epoch, the server's id -> 1 if opened
+-- the server's id, worker, epoch -> 1 if opened
 if act == 'open' then
-    if state or live_epoch(epoch_key, ARGV[5]) ~= ARGV[4] then return 0 end
+    if state or live_epoch(epoch_key, ARGV[3]) ~= ARGV[5] then return 0 end
     local now = now_us()
-    redis.call('HSET', journal, 'state', 'open', 'worker', ARGV[3], 'epoch', ARGV[4])
+    redis.call('HSET', journal, 'state', 'open', 'worker', ARGV[4], 'epoch', ARGV[5])
     redis.call('PEXPIRE', journal, 7 * DAY)
     redis.call('ZADD', journals, whole(now), claim)
     redis.call('ZREMRANGEBYSCORE', journals, '-inf', whole(now - 7 * DAY * 1000))
@@ -37,10 +37,10 @@ if act == 'record' then
     return 1
 end
 
--- job id, the server's id -> 1 if the dot may go out
+-- the server's id, job ids -> 1 if their dots may go out
 if act == 'dot' then
-    if state ~= 'open' or live_epoch(epoch_key, ARGV[4]) ~= redis.call('HGET', journal, 'epoch') then return 0 end
-    redis.call('HSET', journal, ARGV[3], 'dot')
+    if state ~= 'open' or live_epoch(epoch_key, ARGV[3]) ~= redis.call('HGET', journal, 'epoch') then return 0 end
+    for i = 4, #ARGV do redis.call('HSET', journal, ARGV[i], 'dot') end
     return 1
 end
 

@@ -53,14 +53,14 @@ class ClaimJournal(Protocol):
     def begin(self, claim: str, job_id: int, at: float) -> None:
         """Note that a job begins, at epoch seconds. Does nothing unless the claim is open."""
 
-    def dot(self, claim: str, job_id: int) -> bool:
-        """Note that the final dot goes out now. False: the claim is revoked, closed or of an old epoch: do not send."""
+    def dot(self, claim: str, *job_ids: int) -> bool:
+        """Note that their final dots go out now. False: the claim is revoked, closed or of another epoch: do not."""
 
     def reply(self, claim: str, job_id: int, detail: str) -> None:
         """Note the server's answer to the dot. Does nothing unless the claim is open."""
 
-    def advance(self, claim: str, replied: tuple[int, str] | None, begin: tuple[int, float] | None) -> None:
-        """`reply` of one job and `begin` of the next in one round trip."""
+    def advance(self, claim: str, replied: Mapping[int, str], begun: Mapping[int, float]) -> None:
+        """`reply` of some jobs and `begin` of others in one message; by job id."""
 
     def revoke(self, claim: str, epoch: str) -> Traces:
         """Close a claim for ever and tell what it knew; again gives the same. `epoch` is the one it was claimed in."""
@@ -84,23 +84,23 @@ class Journal:
 
     def begin(self, claim: str, job_id: int, at: float) -> None:
         """See `ClaimJournal`."""
-        self.advance(claim, None, (job_id, at))
+        self.advance(claim, {}, {job_id: at})
 
-    def dot(self, claim: str, job_id: int) -> bool:
+    def dot(self, claim: str, *job_ids: int) -> bool:
         """See `ClaimJournal`."""
-        return self._ask(claim, b"dot", b"%d" % job_id)
+        return self._ask(claim, b"dot", *(b"%d" % job_id for job_id in job_ids))
 
     def reply(self, claim: str, job_id: int, detail: str) -> None:
         """See `ClaimJournal`."""
-        self.advance(claim, (job_id, detail), None)
+        self.advance(claim, {job_id: detail}, {})
 
-    def advance(self, claim: str, replied: tuple[int, str] | None, begin: tuple[int, float] | None) -> None:
+    def advance(self, claim: str, replied: Mapping[int, str], begun: Mapping[int, float]) -> None:
         """See `ClaimJournal`."""
         notes: list[bytes] = []
-        if replied:
-            notes += [b"reply", b"%d" % replied[0], b"reply:" + replied[1].encode()]
-        if begin:
-            notes += [b"begin", b"%d" % begin[0], b"begun:%.6f" % begin[1]]
+        for job_id, detail in replied.items():
+            notes += [b"reply", b"%d" % job_id, b"reply:" + detail.encode()]
+        for job_id, at in begun.items():
+            notes += [b"begin", b"%d" % job_id, b"begun:%.6f" % at]
         if notes:
             self._line().send(self._packed(claim, b"record", *notes))
 
@@ -125,7 +125,7 @@ class Journal:
     def _ask(self, claim: str, *words: bytes) -> bool:
         line = self._line()
         line.connect()
-        return line.ask(self._packed(claim, *words, line.run_id)) == b"1"
+        return line.ask(self._packed(claim, words[0], line.run_id, *words[1:])) == b"1"
 
     def _packed(self, claim: str, act: bytes, *words: bytes) -> bytes:
         keys = [key.encode() for key in _keys(claim)]
@@ -153,31 +153,32 @@ class MemoryJournal:
 
     def begin(self, claim: str, job_id: int, at: float) -> None:
         """See `ClaimJournal`."""
-        self.advance(claim, None, (job_id, at))
+        self.advance(claim, {}, {job_id: at})
 
-    def dot(self, claim: str, job_id: int) -> bool:
+    def dot(self, claim: str, *job_ids: int) -> bool:
         """See `ClaimJournal`."""
         with self._epoch.lock:
             journal = self._if_open(claim)
             if journal is None or journal["epoch"] != self._epoch.current():
                 return False
-            journal[str(job_id)] = "dot"
+            for job_id in job_ids:
+                journal[str(job_id)] = "dot"
             return True
 
     def reply(self, claim: str, job_id: int, detail: str) -> None:
         """See `ClaimJournal`."""
-        self.advance(claim, (job_id, detail), None)
+        self.advance(claim, {job_id: detail}, {})
 
-    def advance(self, claim: str, replied: tuple[int, str] | None, begin: tuple[int, float] | None) -> None:
+    def advance(self, claim: str, replied: Mapping[int, str], begun: Mapping[int, float]) -> None:
         """See `ClaimJournal`."""
         with self._epoch.lock:
             journal = self._if_open(claim)
             if journal is None:
                 return
-            if replied:
-                journal[str(replied[0])] = f"reply:{replied[1]}"
-            if begin:
-                journal.setdefault(str(begin[0]), f"begun:{begin[1]:.6f}")
+            for job_id, detail in replied.items():
+                journal[str(job_id)] = f"reply:{detail}"
+            for job_id, at in begun.items():
+                journal.setdefault(str(job_id), f"begun:{at:.6f}")
 
     def revoke(self, claim: str, epoch: str) -> Traces:
         """See `ClaimJournal`."""

@@ -7,7 +7,7 @@ import random
 from typing import Any
 
 import yaml
-from chaos import POOL, THREADS, Chaos
+from chaos import POOL, SESSIONS, THREADS, Chaos
 from rich.console import Console
 
 
@@ -30,8 +30,8 @@ def chaos(emails: int = 100) -> Chaos:
     return Chaos(fleet, sink, random.Random(1), emails, Console(file=io.StringIO()))
 
 
-def test_the_bound_on_unknown_mail_counts_the_threads_that_the_pool_has() -> None:
-    assert yaml.safe_load(POOL)["spec"]["worker"]["threads"] == THREADS
+def test_the_bound_on_unknown_mail_counts_the_sessions_of_the_pools_threads() -> None:
+    assert yaml.safe_load(POOL)["spec"]["worker"]["threads"] == THREADS == SESSIONS / 8
 
 
 def test_every_blow_falls_within_the_campaign_and_five_are_on_workers() -> None:

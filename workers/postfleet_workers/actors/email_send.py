@@ -56,6 +56,7 @@ def job_types(services: Services) -> Iterable[JobType]:
         schedule=Schedule(settings.deferral_base_seconds, settings.deferral_max_age_seconds),
         place=settings.node,
         supplies=Supplies(credentials, key, links_of(settings.public_url, key)),
+        at_once=settings.smtp_sessions_per_thread,
     )
     return [email_send(deps)]
 
@@ -100,6 +101,7 @@ def email_send(deps: Deps) -> JobType:
         queue="campaign-standard",
         perform=perform,
         bundle_size=BUNDLE_SIZE,
+        at_once=deps.at_once,
         retry_queue="retry",
         settle=partial(settle, key=deps.supplies.key),
         recover=recover,

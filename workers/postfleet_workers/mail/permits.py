@@ -30,8 +30,12 @@ class Permits:
         self._granted_at = 0.0
         self._answered_at = 0  # on the limiter's clock
 
-    def take(self, wanted: int) -> Admission | None:
+    def take(self, wanted: int, *, patient: bool = True) -> Admission | None:
         """Take one permit; asks for `wanted` (what remains of the bundle) when none is left or they are too old.
+
+        Args:
+            wanted: how many.
+            patient: wait for one that is nearly due (`is_near`).
 
         Returns:
             None, or the refusal: which limit is spent, and for how long.
@@ -45,7 +49,7 @@ class Permits:
             self.give_back()
         if not self._left:
             admission = self._limiter.acquire(self._limits, wanted)
-            if not admission.granted and 0 < admission.wait_seconds <= NEAR_SECONDS:
+            if patient and is_near(admission):
                 self._pause(admission.wait_seconds)
                 admission = self._limiter.acquire(self._limits, wanted)
             if not admission.granted:
@@ -73,3 +77,8 @@ class Permits:
         """
         if self._reserved:
             self._limiter.give_back(self._reserved, 1, self._answered_at)
+
+
+def is_near(admission: Admission) -> bool:
+    """Whether a refused permit will be there in a moment."""
+    return not admission.granted and 0 < admission.wait_seconds <= NEAR_SECONDS

@@ -7,7 +7,7 @@ One thread runs it; another may give it up when the process must end. `taken` is
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from postfleet_workers import clock, ledger
@@ -27,6 +27,7 @@ class Bundle:
         journal: where beginnings, dots and replies are noted.
         now: the database's clock.
         halted: whether nothing more may begin.
+        patience_seconds: after so long it is overdue.
     """
 
     def __init__(
@@ -40,56 +41,72 @@ class Bundle:
         journal: ClaimJournal,
         now: Callable[[], datetime],
         halted: Callable[[], bool],
+        patience_seconds: float,
     ) -> None:
         self.claim = claim
         self.epoch = epoch
         self.job_type = job_type
         self.worker = worker
         self.now = now
-        self.stopping = halted
+        self.halted = halted
         self.started = clock.monotonic()
         self.taken = threading.RLock()
         self.lost = False
+        self._patience_seconds = patience_seconds
         self._journal = journal
         self._unsettled = {job.id: job for job in jobs}
         self._results: dict[int, ledger.Result] = {}
         self._begun: set[int] = set()
         self._dotted: set[int] = set()
         self._replies: dict[int, str] = {}
-        self._said: tuple[int, str] | None = None
+        self._untold: dict[int, str] = {}
+        self._lot: list[Job] = []
 
-    def dot(self, job: Job) -> bool:
+    def stopping(self) -> bool:
         """See `jobs.Run`."""
-        self._dotted.add(job.id)  # before it is known: in doubt the dot went out
-        granted = self._journal.dot(self.claim, job.id)
+        return self.halted() or self.overdue()
+
+    def overdue(self) -> bool:
+        """Whether it has run for so long that its rest is better off elsewhere."""
+        return clock.monotonic() - self.started > self._patience_seconds
+
+    def begun(self) -> Sequence[Job]:
+        """See `jobs.Run`."""
+        return tuple(self._lot)
+
+    def dot(self, *jobs: Job) -> bool:
+        """See `jobs.Run`."""
+        ids = [job.id for job in jobs]
+        self._dotted.update(ids)  # before it is known: in doubt the dots went out
+        granted = self._journal.dot(self.claim, *ids)
         if not granted:
-            self._dotted.discard(job.id)
+            self._dotted.difference_update(ids)
         return granted
 
     def reply(self, job: Job, detail: str) -> None:
         """See `jobs.Run`."""
-        self._replies[job.id] = detail
-        self._said = (job.id, detail)  # goes with the next beginning, or by `tell`
+        self._replies[job.id] = self._untold[job.id] = detail  # goes with the next beginning, or by `tell`
 
     def tell(self) -> None:
-        """Journal what was replied last, where no other job begins right now.
+        """See `jobs.Run`.
 
         Raises:
             PipeUnavailable: Redis does not answer.
         """
-        said, self._said = self._said, None
-        if said:
-            self._journal.reply(self.claim, *said)
+        untold, self._untold = self._untold, {}
+        self._journal.advance(self.claim, untold, {})
 
-    def begin(self, ended: tuple[int, str] | None, job: Job) -> None:
-        """Journal in one how the job before ended and that this one begins.
+    def begin(self, ended: Mapping[int, str], jobs: Sequence[Job]) -> None:
+        """Journal in one how the jobs before ended, in words by id, and that these begin.
 
         Raises:
-            PipeUnavailable: Redis does not answer; the job may not begin.
+            PipeUnavailable: Redis does not answer; the jobs may not begin.
         """
-        said, self._said = self._said or ended, None
-        self._journal.advance(self.claim, said, (job.id, self.now().timestamp()))
-        self._begun.add(job.id)
+        said, self._untold = {**ended, **self._untold}, {}
+        now = self.now().timestamp()
+        self._journal.advance(self.claim, said, {job.id: now for job in jobs})
+        self._begun.update(job.id for job in jobs)
+        self._lot = list(jobs)
 
     def note(self, result: ledger.Result) -> None:
         """Keep an outcome to be written; ignored once the bundle was given up."""

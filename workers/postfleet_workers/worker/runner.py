@@ -14,9 +14,10 @@ from __future__ import annotations
 import random
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from itertools import takewhile
 
 import structlog
 from sqlalchemy import Engine
@@ -145,6 +146,7 @@ class Runner:
             journal=self._journal,
             now=self._clock.now,
             halted=self._halted,
+            patience_seconds=self._overdue_seconds,
         )
         with self._lock:
             self._running[claim] = bundle
@@ -170,54 +172,65 @@ class Runner:
             return False
 
     def _perform_all(self, bundle: Bundle, ran: Ran, stint: Stint) -> None:
-        """Perform the jobs in order; returns when all are done, or when no further one may begin."""
+        """Perform the jobs in order, lot by lot; returns when all are done, or when no further one may begin."""
         rest = bundle.unbegun()
         flushed = clock.monotonic()
-        ended: tuple[int, str] | None = None
+        ended: dict[int, str] = {}
         first = True
         while rest:
             # A generator that raised is finished: each failure starts a new one on what is left.
             performing = bundle.job_type.perform(tuple(rest), bundle)
             failed = False
             while rest and not failed:
-                job = rest[0]
-                overdue = clock.monotonic() - bundle.started > self._overdue_seconds
-                if bundle.stopping() or (overdue and not first) or not self._begin(bundle, ended, job):
+                lot = _lot(bundle.job_type, rest)
+                if bundle.halted() or (bundle.overdue() and not first) or not self._begin(bundle, ended, lot):
                     performing.close()
                     return
                 started_at, begun = bundle.now(), clock.monotonic()
-                try:
-                    outcome: Outcome = next(performing)
-                except Exception as error:
-                    log.exception("job_raised", job_id=job.id, type=job.type)
-                    outcome, failed = self._raised(bundle, job, error), True
+                found, failed = self._outcomes(bundle, lot, performing)
                 first = False
-                rest.pop(0)
+                del rest[: len(lot)]
                 seconds = clock.monotonic() - begun
-                stint.note(outcome, seconds)
-                self._paces.note(job, seconds, outcome)
-                ran(job, started_at, seconds, outcome)
-                self._note(bundle, job, outcome, started_at)
-                word = outcomes.last_word(bundle.job_type, outcome)
-                ended = (job.id, word) if word else None
+                ended = {}
+                for job, outcome in zip(lot, found, strict=True):
+                    stint.note(outcome, seconds / len(lot))
+                    self._paces.note(job, seconds / len(lot), outcome)
+                    ran(job, started_at, seconds, outcome)
+                    self._note(bundle, job, outcome, started_at)
+                    if word := outcomes.last_word(bundle.job_type, outcome):
+                        ended[job.id] = word
                 if rest and clock.monotonic() - flushed > FLUSH_SECONDS:
                     self._write(bundle)
                     flushed = clock.monotonic()
             performing.close()
 
-    @staticmethod
-    def _raised(bundle: Bundle, job: Job, error: Exception) -> Outcome:
-        """A job that raised has failed, unless its type reads more from how far it got."""
-        if bundle.job_type.recover and (found := bundle.job_type.recover(job, bundle.trace(job))):
-            return found
-        return Transient(f"{type(error).__name__}: {error}")
+    def _outcomes(
+        self, bundle: Bundle, lot: Sequence[Job], performing: Iterator[Outcome]
+    ) -> tuple[list[Outcome], bool]:
+        """What comes of a lot that has begun, and whether its job type raised."""
+        found: list[Outcome] = []
+        try:
+            while len(found) < len(lot):
+                found.append(next(performing))
+        except Exception as error:
+            culprit, *others = lot[len(found) :]
+            log.exception("job_raised", job_id=culprit.id, type=culprit.type)
+            found.append(self._recovered(bundle, culprit) or Transient(f"{type(error).__name__}: {error}"))
+            found += [self._recovered(bundle, job) or HandBack("another job of its lot raised") for job in others]
+            return found, True
+        return found, False
 
     @staticmethod
-    def _begin(bundle: Bundle, ended: tuple[int, str] | None, job: Job) -> bool:
+    def _recovered(bundle: Bundle, job: Job) -> Outcome | None:
+        """What the type reads from how far a job got that will have no outcome of its own."""
+        return bundle.job_type.recover(job, bundle.trace(job)) if bundle.job_type.recover else None
+
+    @staticmethod
+    def _begin(bundle: Bundle, ended: Mapping[int, str], lot: Sequence[Job]) -> bool:
         try:
-            bundle.begin(ended, job)
+            bundle.begin(ended, lot)
         except PipeUnavailable as error:
-            log.warning("begin_not_journalled", job_id=job.id, error=str(error))
+            log.warning("begin_not_journalled", job_ids=[job.id for job in lot], error=str(error))
             return False
         return True
 
@@ -321,3 +334,10 @@ class Runner:
             self._paces.report()
         except PipeUnavailable:
             log.info("journal_left_to_expire", claim=bundle.claim)
+
+
+def _lot(job_type: JobType, rest: Sequence[Job]) -> list[Job]:
+    """The jobs that begin next, together. One that ran when its worker died runs alone: the next strike is its own."""
+    if rest[0].strikes:
+        return [rest[0]]
+    return list(takewhile(lambda job: not job.strikes, rest[: job_type.at_once]))

@@ -1,18 +1,19 @@
 """One SMTP session, from the first mail to the last (`opening` makes it). The final dot is a step of its own.
 
-Between the body and the dot the caller is asked (`before_dot`), so that 'the dot goes out now' is on record before it
-does: a failure before that question is safe to try again, one after it leaves the mail unknown (RFC 1047). MAIL, RCPT
-and DATA go in one packet where the server offers PIPELINING (RFC 2920).
+Between the body and the dot the caller is asked, so that 'the dot goes out now' is on record before it does: a failure
+before that question is safe to try again, one after it leaves the mail unknown (RFC 1047). MAIL, RCPT and DATA go in
+one packet where the server offers PIPELINING (RFC 2920). A transaction waits for nothing itself, see `transactions`.
 """
 
 from __future__ import annotations
 
 import smtplib
 import ssl
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from postfleet_workers.clock import monotonic
 from postfleet_workers.mail.errors import ConnectionLost
 from postfleet_workers.mail.replies.reply import Phase, Reply, parse
 from postfleet_workers.mail.smtp.wire import Wire
@@ -57,6 +58,9 @@ class Answer:
     reply: Reply
 
 
+Steps = Generator[float | None, bool, Answer | None]
+
+
 class SmtpSession:
     """A connection ready for mail. Used by one thread at a time.
 
@@ -77,17 +81,20 @@ class SmtpSession:
         self.delivered = 0
         self.usable = True
 
-    def deliver(self, *, sender: str, recipient: str, message: bytes, before_dot: Callable[[], bool]) -> Answer | None:
-        """Hand over one mail.
+    def transaction(self, sender: str, recipient: str, message: bytes) -> Steps:
+        """Hand over one mail, step by step (RFC 5321 3.3).
 
         Args:
             sender: envelope sender.
             recipient: envelope recipient.
             message: the mail, CRLF line ends, ending in one.
-            before_dot: asked right before the final dot. False: nothing more is sent and the connection is closed.
+
+        Yields:
+            Until when to wait for the server to say something, on the monotonic clock. None: the final dot is next, and
+            goes out if it is sent True; else nothing more is sent and the connection is closed.
 
         Returns:
-            The deciding answer, or None when `before_dot` said no.
+            The deciding answer, or None when the dot was not to go out.
 
         Raises:
             ConnectionLost: closed or silent; with `Phase.DOT` nobody knows whether the mail was accepted.
@@ -96,7 +103,7 @@ class SmtpSession:
         try:
             # Bodies are ASCII; what is not is an address, of the envelope or of a header.
             international = not (sender.isascii() and recipient.isascii() and message.isascii())
-            if refused := self._envelope(sender, recipient, international, len(message)):
+            if refused := (yield from self._envelope(sender, recipient, international, len(message))):
                 return refused
             phase = Phase.BODY
             self._wire.wait_at_most(self._waits[phase])
@@ -104,13 +111,13 @@ class SmtpSession:
             self._wire.write(b"." + body if body.startswith(b".") else body)
             if self._wire.spoke():
                 self.usable = False
-                return Answer(phase, parse(*self._wire.getreply()))
-            if not before_dot():
+                return Answer(phase, parse(*(yield from self._hear(phase))))
+            if not (yield None):
                 return None
             phase = Phase.DOT
             self._wire.wait_at_most(self._waits[phase])
             self._wire.write(b".\r\n")
-            answer = Answer(phase, parse(*self._hear()))
+            answer = Answer(phase, parse(*(yield from self._hear(phase))))
         except OSError as error:
             raise self._lost(phase, error) from error
         else:
@@ -120,6 +127,18 @@ class SmtpSession:
         finally:
             if phase is not Phase.MAIL and self._open_transaction:
                 self.abort()  # nothing but the end of the connection ends a body without a dot
+
+    def fileno(self) -> int:
+        """What to wait for until the server says something.
+
+        Raises:
+            OSError: the connection is closed.
+        """
+        return self._wire.fileno()
+
+    def holds_more(self) -> bool:
+        """Whether the server said something that waiting would not tell of."""
+        return self._wire.holds_more()
 
     def alive(self) -> bool:
         """Whether an idle session can still be used: the server said nothing and closed nothing meanwhile."""
@@ -152,35 +171,34 @@ class SmtpSession:
         self.usable = False
         self._wire.close()
 
-    def _envelope(self, sender: str, recipient: str, international: bool, size: int) -> Answer | None:
+    def _envelope(self, sender: str, recipient: str, international: bool, size: int) -> Steps:
         """MAIL, RCPT, DATA; the answer that refused one of them. `international`: it takes RFC 6531."""
         options = f" SIZE={size}" if self._size else ""  # RFC 1870: too big is said before it was sent
         if international:
             if not self._utf8:
                 return Answer(Phase.MAIL, Reply(553, "5.6.7", "the server takes no international addresses"))
             options += " SMTPUTF8"
-        steps = [(Phase.MAIL, "RSET\r\n")] if self._open_transaction else []
-        steps += [
+        commands = [(Phase.MAIL, "RSET\r\n")] if self._open_transaction else []
+        commands += [
             (Phase.MAIL, f"MAIL FROM:<{sender}>{options}\r\n"),
             (Phase.RCPT, f"RCPT TO:<{recipient}>\r\n"),
             (Phase.DATA, "DATA\r\n"),
         ]
         self._open_transaction = True
-        return self._talk(steps)
+        return (yield from self._talk(commands))
 
-    def _talk(self, steps: list[tuple[Phase, str]]) -> Answer | None:
+    def _talk(self, commands: list[tuple[Phase, str]]) -> Steps:
         """Say each command and hear its answer; the first that refused."""
         refused: Answer | None = None
         phase = Phase.MAIL
         try:
+            self._wire.wait_at_most(self._waits[phase])
             if self._pipelining:
-                self._wire.wait_at_most(self._waits[phase])
-                self._wire.write("".join(command for _, command in steps).encode())
-            for phase, command in steps:
-                self._wire.wait_at_most(self._waits[phase])
+                self._wire.write("".join(command for _, command in commands).encode())
+            for phase, command in commands:
                 if not self._pipelining:
                     self._wire.write(command.encode())
-                code, text = self._hear()
+                code, text = yield from self._hear(phase)
                 if phase is Phase.DATA and code == 354:
                     if refused:
                         self.abort()  # it takes a body without a recipient: do not give it one
@@ -194,11 +212,15 @@ class SmtpSession:
                 raise self._lost(phase, error) from error
         return refused
 
-    def _hear(self) -> tuple[int, bytes]:
-        code, text = self._wire.getreply()
+    def _hear(self, phase: Phase) -> Generator[float, bool, tuple[int, bytes]]:
+        until = monotonic() + self._waits[phase]
+        while (reply := self._wire.reply()) is None:
+            yield until
+            self._wire.listen()
+        code, _ = reply
         if code == CLOSING or code < 0:
             self.usable = False
-        return code, text
+        return reply
 
     def _lost(self, phase: Phase, error: OSError) -> ConnectionLost:
         return ConnectionLost(phase, reason_of(error), host=self.host)

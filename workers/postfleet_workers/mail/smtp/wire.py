@@ -20,6 +20,7 @@ from postfleet_workers.clock import monotonic
 MAX_LINE = 8192
 MAX_LINES = 200
 MAX_REPLY = 16_384  # what is kept of it: nobody needs more, and `reply.parse` remembers many
+RECEIVED = 4096
 BLOCK = 65_536
 TICK_SECONDS = 1.0
 
@@ -39,21 +40,48 @@ class Wire(smtplib.SMTP):
             self._keep_time(TICK_SECONDS)
 
     def getreply(self) -> tuple[int, bytes]:
-        """The next reply: its code (-1 if it is none) and its lines, joined by a line feed.
+        """The next reply, waited for: its code (-1 if it is none) and its lines, joined by a line feed.
 
         Raises:
             OSError: the connection is closed (SMTPServerDisconnected) or the reply not whole in time (TimeoutError).
         """
-        lines: list[bytes] = []
         until = monotonic() + self._patience
-        for _ in range(MAX_LINES):
-            line = self._line(until)
+        while (reply := self.reply()) is None:
+            if monotonic() > until:  # a byte now and then keeps nobody waiting for ever
+                raise TimeoutError
+            try:  # noqa: SIM105 - a `with` would cost more than the call
+                self._take(self._socket().recv(RECEIVED))
+            except BlockingIOError:
+                pass  # a tick
+        return reply
+
+    def reply(self) -> tuple[int, bytes] | None:
+        """The next reply, if it is here as a whole.
+
+        Raises:
+            OSError: what is here can be none (SMTPServerDisconnected).
+        """
+        buffer = self._buffer
+        lines: list[bytes] = []
+        start = 0
+        while (end := buffer.find(b"\n", start)) >= 0:
+            line = bytes(buffer[start : end + 1])
+            start = end + 1
             lines.append(line[4:].strip())
+            code = -1
             if not line[:3].isdigit() or line[3:4] not in b"- ":
-                return -1, line.strip()
-            if line[3:4] != b"-":
-                return int(line[:3]), b"\n".join(lines)[:MAX_REPLY]
-        raise smtplib.SMTPServerDisconnected("a reply without an end")
+                lines = [line.strip()]
+            elif line[3:4] == b"-":
+                continue
+            else:
+                code = int(line[:3])
+            del buffer[:start]
+            return code, b"\n".join(lines)[:MAX_REPLY]
+        if len(lines) >= MAX_LINES:
+            raise smtplib.SMTPServerDisconnected("a reply without an end")
+        if len(buffer) - start > MAX_LINE:
+            raise smtplib.SMTPServerDisconnected("a reply line without an end")
+        return None
 
     def spoke(self) -> bool:
         """Whether the server has sent something, or closed the connection, without being asked.
@@ -61,19 +89,40 @@ class Wire(smtplib.SMTP):
         Raises:
             OSError: it closed the connection.
         """
+        self.listen()
+        return bool(self._buffer)
+
+    def listen(self) -> None:
+        """Read what has come, without waiting.
+
+        Raises:
+            OSError: the connection is closed.
+        """
         sock = self._socket()
         try:
             if self._clear:
-                self._take(sock.recv(4096, socket.MSG_DONTWAIT))
+                self._take(sock.recv(RECEIVED, socket.MSG_DONTWAIT))
             else:
                 sock.settimeout(0)
-                self._take(sock.recv(4096))
+                self._take(sock.recv(RECEIVED))
         except (BlockingIOError, ssl.SSLWantReadError):
             pass
         finally:
             if not self._clear:
                 sock.settimeout(self._patience)
-        return bool(self._buffer)
+
+    def fileno(self) -> int:
+        """What to wait for until the server says something.
+
+        Raises:
+            OSError: the connection is closed.
+        """
+        return self._socket().fileno()
+
+    def holds_more(self) -> bool:
+        """Whether something is here that waiting would not tell of: TLS decrypts a record at a time."""
+        sock = self.sock
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
 
     def wait_at_most(self, seconds: float) -> None:
         """Bound every following reply, and every block of a write."""
@@ -153,20 +202,6 @@ class Wire(smtplib.SMTP):
                 return
             octets = memoryview(octets)[sent:]
             until = monotonic() + self._patience
-
-    def _line(self, until: float) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            if len(self._buffer) > MAX_LINE:
-                raise smtplib.SMTPServerDisconnected("a reply line without an end")
-            if monotonic() > until:  # a byte now and then keeps nobody waiting for ever
-                raise TimeoutError
-            try:  # noqa: SIM105 - a `with` would cost more than the call
-                self._take(self._socket().recv(4096))
-            except BlockingIOError:
-                pass  # a tick
-        line = bytes(self._buffer[: end + 1])
-        del self._buffer[: end + 1]
-        return line
 
     def _take(self, octets: bytes) -> None:
         if not octets:

@@ -1,0 +1,107 @@
+"""What a bundle holds while it runs: SMTP sessions and permits. Unused ones go back.
+
+Whoever waits for a session holds no other one meanwhile, or two bundles could wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
+
+from postfleet_workers.errors import PipeUnavailable
+from postfleet_workers.mail.letter import Lane, Letter, Shelf, shelf
+from postfleet_workers.mail.parcels import Parcel
+from postfleet_workers.mail.permits import Permits
+from postfleet_workers.mail.smtp.sessions import Held, Sessions
+from postfleet_workers.throttling.limiter import Limiter
+
+# The mail behind it in its bundle goes elsewhere, and would be handed back as overdue.
+SITE_WAIT_SECONDS = 2.0
+
+
+class Holdings:
+    """Of one bundle, used by one thread.
+
+    Args:
+        sessions: of this process.
+        limiter: limits over the cluster.
+        monotonic: a monotonic clock, in seconds.
+        pause: waits so many seconds, for a permit that is nearly due.
+        wait_seconds: how long to wait for a session while all are taken.
+    """
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        limiter: Limiter,
+        monotonic: Callable[[], float],
+        pause: Callable[[float], object],
+        wait_seconds: float,
+    ) -> None:
+        self._sessions = sessions
+        self._limiter = limiter
+        self._monotonic = monotonic
+        self._pause = pause
+        self._wait_seconds = wait_seconds
+        self._free: list[Held] = []
+        self._permits: dict[Shelf, Permits] = {}
+        self._left: Counter[Shelf] = Counter()  # mails without a permit yet, by domain for want of site
+        self._counted: set[int] = set()  # those that are not among them any more
+
+    def expect(self, parcels: Iterable[Parcel]) -> None:
+        """These mails are to come."""
+        self._left.update(shelf(parcel, parcel.domain) for parcel in parcels)
+
+    def count(self, parcel: Parcel) -> None:
+        """The mail has its permit, or needs none any more."""
+        if parcel.row.id not in self._counted:
+            self._counted.add(parcel.row.id)
+            self._left[shelf(parcel, parcel.domain)] -= 1
+
+    def permits(self, letter: Letter) -> tuple[Permits, int]:
+        """The permits that this mail needs one of, and how many mails of the bundle need the same."""
+        own = shelf(letter.parcel, letter.destination.site)
+        if own not in self._permits:
+            limits = (*letter.parcel.limits, *letter.limits_there)
+            self._permits[own] = Permits(self._limiter, limits, self._monotonic, self._pause)
+        whole_route = letter.node.route(letter.destination.site) == letter.job.route and not letter.nameless
+        alike = sum(self._left.values()) if whole_route else self._left[shelf(letter.parcel, letter.parcel.domain)]
+        return self._permits[own], max(1, alike)
+
+    def session(self, letter: Letter, *, wait: bool) -> Held | None:
+        """An open session for the mail; None if none is free, or came free in time.
+
+        Raises:
+            SmtpFault: a new one could not be opened.
+            PipeUnavailable: Redis does not answer.
+        """
+        for held in self._free:
+            if held.fit and held.serves(letter.node, letter.destination):
+                self._free.remove(held)
+                return held
+        if not wait:
+            return self._sessions.take(letter.node, 0.0, letter.destination)
+        self.keep_sessions(())
+        patience = min(self._wait_seconds, SITE_WAIT_SECONDS) if letter.nameless else self._wait_seconds
+        return self._sessions.take(letter.node, patience, letter.destination)
+
+    def free(self, held: Held) -> None:
+        """A mail needs it no more; the next one may."""
+        self._free.append(held)
+
+    def keep_sessions(self, lanes: Collection[Lane]) -> None:
+        """Give back the free sessions that none of these mails can go over."""
+        free, self._free = self._free, []
+        for held in free:
+            if held.fit and (held.node.name, held.destination.key) in lanes:
+                self._free.append(held)
+            else:
+                self._sessions.give_back(held)
+
+    def give_back(self) -> None:
+        """At the end: all that is left."""
+        self.keep_sessions(())
+        for permits in self._permits.values():
+            with suppress(PipeUnavailable):  # unused permits then count as used: slower, never too fast
+                permits.give_back()
