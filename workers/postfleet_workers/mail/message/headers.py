@@ -101,7 +101,7 @@ def unstructured(value: str) -> str:
 
 def encoded(value: str) -> str:
     """RFC 2047 encoded words, each whole characters, folded between them."""
-    words = []
+    words: list[bytes] = []
     chunk = b""
     for character in value:
         octets = character.encode("utf-8", "replace")
