@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from postfleet_operator.scaling.wording import count, jobs
 from postfleet_operator.slowdowns import told
 from postfleet_operator.spec import Mode, PoolSpec, SendingNode
 from postfleet_operator.workerset import is_dedicated
@@ -238,12 +239,11 @@ def _sentence(text: str) -> str:
 
 
 def _jobs(number: object, verb: str) -> str:
-    return f"{_count(number, 'job')} {verb}{'s' if int(str(number)) == 1 else ''}"
+    return jobs(int(str(number)), verb)
 
 
 def _count(number: object, noun: str) -> str:
-    value = int(str(number))
-    return f"{value:,} {noun}{'' if value == 1 else 's'}"
+    return count(int(str(number)), noun)
 
 
 def _seconds(timestamp: str | None) -> float | None:

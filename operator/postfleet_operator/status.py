@@ -10,7 +10,8 @@ from postfleet_operator.conditions import compose as compose_conditions
 from postfleet_operator.deployment import selector_text
 from postfleet_operator.reasons import ConditionType
 from postfleet_operator.scaling.shadow import Shadow
-from postfleet_operator.scaling.values import Clamp, Decision, Signal, number
+from postfleet_operator.scaling.values import Clamp, Decision, Signal
+from postfleet_operator.scaling.wording import number
 from postfleet_operator.spec import JobPool, Mode
 from postfleet_operator.workerset import WorkerSet
 

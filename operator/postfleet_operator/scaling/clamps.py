@@ -13,7 +13,8 @@ from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import demand, floors, pace, startup
 from postfleet_operator.scaling.demand import Demand
 from postfleet_operator.scaling.state import Recommendation, State
-from postfleet_operator.scaling.values import Clamp, QueueLoad, Sample, Source, number
+from postfleet_operator.scaling.values import Clamp, QueueLoad, Sample, Source
+from postfleet_operator.scaling.wording import jobs, number
 from postfleet_operator.spec import Mode, PoolSpec
 
 
@@ -46,7 +47,7 @@ def activation(replicas: int, look: Look) -> Clamp | None:
     backlog, threshold = look.sample.signal.backlog, look.spec.autoscaling.activation_backlog
     if look.sample.replicas > 0 or backlog >= threshold:
         return None
-    why = f"{backlog:,} jobs are fewer than activationBacklog {threshold:,}"
+    why = f"only {jobs(backlog, 'wait')}, activationBacklog is {threshold:,}"
     return _clamp(DecisionReason.ACTIVATION, replicas, 0, why)
 
 

@@ -12,7 +12,8 @@ from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling import clamps, demand, startup, throughput
 from postfleet_operator.scaling.clamps import Look
 from postfleet_operator.scaling.state import Recommendation, State
-from postfleet_operator.scaling.values import Bottleneck, Clamp, Decision, Sample, Source, number
+from postfleet_operator.scaling.values import Bottleneck, Clamp, Decision, Sample, Source
+from postfleet_operator.scaling.wording import count, jobs, number
 from postfleet_operator.spec import Mode, PoolSpec
 
 CHANGES_SECONDS = 1800.0  # no policy's period is longer
@@ -199,9 +200,9 @@ def _work(look: Look, needed: int) -> str:
     elif signal.backlog == 0 and not needed:
         work = "nothing is due"
     elif target.backlog_per_replica is not None:
-        work = f"{signal.backlog:,} jobs / {target.backlog_per_replica:,} per worker = {needed}"
+        work = f"{count(signal.backlog, 'job')} / {target.backlog_per_replica:,} per worker = {needed}"
     elif asked.rate is None or pace is None:
-        work = f"{signal.waiting:,} jobs wait, and what one worker does is not measured yet"
+        work = f"{jobs(signal.waiting, 'wait')}, and what one worker does is not measured yet"
     else:
         waiting = (
             f" + {signal.waiting:,} waiting within {number(asked.deadline_seconds, ',')} s"

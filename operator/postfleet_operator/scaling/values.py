@@ -28,11 +28,6 @@ class Bottleneck(StrEnum):
     SIGNAL = "Signal"
 
 
-def number(value: float, thousands: str = "") -> str:
-    """Three digits are enough for people, and keep noise from being worth a write; whole numbers from 1000 on."""
-    return f"{value:.3g}" if abs(value) < 999.5 else f"{value:{thousands}.0f}"
-
-
 @dataclass(frozen=True, slots=True)
 class QueueLoad:
     """What is known of one queue that a latency target needs.

@@ -11,7 +11,8 @@ from postfleet_operator.reasons import DecisionReason
 from postfleet_operator.scaling.decide import decide, first_state, remember
 from postfleet_operator.scaling.state import State
 from postfleet_operator.scaling.throughput import Throughput
-from postfleet_operator.scaling.values import Bottleneck, Decision, QueueLoad, Sample, Signal, Source, Work, number
+from postfleet_operator.scaling.values import Bottleneck, Decision, QueueLoad, Sample, Signal, Source, Work
+from postfleet_operator.scaling.wording import number
 from unit.operator.building import counted, healthy, latency_spec, load, lost, measured, sample, spec
 
 
@@ -301,6 +302,12 @@ def test_queues_with_targets_of_their_own_add_up() -> None:
     decision = decide(sample(signal), pool, measured(), 1000.0)
     assert decision.after == 4
     assert decision.message == "0 -> 4: (10/s arriving + 650 waiting within 5 s) / 10/s per worker = 4"
+
+
+def test_a_single_job_is_told_as_one() -> None:
+    assert decided(sample(healthy(1))).message == "0 -> 1: 1 job / 500 per worker = 1"
+    pool = spec(autoscaling={"activationBacklog": 5})
+    assert "only 1 job waits, activationBacklog is 5" in decide(sample(healthy(1)), pool, State(), 1000.0).message
 
 
 def test_rates_are_told_in_digits_however_many() -> None:
