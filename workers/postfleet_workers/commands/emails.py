@@ -37,7 +37,12 @@ tenant_option = click.option("--tenant", help="Whose campaign; needed where seve
 
 @click.group()
 def emails() -> None:
-    """See emails and what became of them; settle unknown ones."""
+    """See emails and what became of them; settle unknown ones.
+
+    An email is queued (it waits for its time, a worker or a limit), sending or deferred (put off; it is tried again),
+    and in the end sent (the server took it), bounced (refused for good), failed (it could not be made, or was given
+    up), unknown (nobody knows whether it arrived), suppressed (its recipient gets no mail), cancelled or expired.
+    """
 
 
 @emails.command("list")
@@ -45,11 +50,19 @@ def emails() -> None:
 @click.option("--campaign", help="Only emails of the campaign of this name.")
 @click.option("--tenant", help="Only emails of this tenant.")
 @click.option("--recipient", metavar="ADDRESS", help="Only emails to this address.")
-@click.option("--site", help="Only emails that were tried at this site.")
-@click.option("--scope", type=SCOPE, help="Only emails with a refusal about this.")
-@click.option("--since", type=MOMENT, help="Only emails due since then: 2h, 7d (ago) or an ISO time.")
-@click.option("--until", type=MOMENT, help="Only emails due before then.")
-@click.option("--after", type=EMAIL_ID, metavar="ID", help="The page after the email of this id, the last one seen.")
+@click.option(
+    "--site", help="Only emails that were tried at this receiving site: gmail, outlook, … as `emails show` names it."
+)
+@click.option(
+    "--scope",
+    type=SCOPE,
+    help="Only emails with a refusal about this: the address, the mail, us (source), their server (destination).",
+)
+@click.option("--since", type=MOMENT, help="Only emails due since then: 30m, 2h, 7d (ago) or 2026-03-01T12:00 (UTC).")
+@click.option("--until", type=MOMENT, help="Only emails due before then, as --since.")
+@click.option(
+    "--after", type=EMAIL_ID, metavar="ID", help="The next page: emails older than this one, the last that was shown."
+)
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="At most so many.")
 @output_option
 @pass_root
@@ -67,7 +80,11 @@ def list_(
     limit: int,
     output: str,
 ) -> None:
-    """List emails, newest first."""
+    """List emails, newest first.
+
+    All conditions that are given must hold. `reply` is the last answer of a server, or why there was none;
+    `postfleet emails show ID` tells the rest, `--output json` has more columns.
+    """
     from postfleet_workers.mail import inspection
     from postfleet_workers.store.session import transaction
 
@@ -92,7 +109,12 @@ def list_(
 @output_option
 @pass_root
 def show_(root: Root, email_id: int, output: str) -> None:
-    """Show all that is known of one email: its job's state, its attempts, and what came back."""
+    """Show all that is known of one email.
+
+    After the email and its job's state: each attempt, with how far it came (phase), where (site, host), the server's
+    code and reply, what a refusal was about (scope) and the rule that says so; `fenced` marks one by a worker that had
+    lost the job meanwhile. Then what came back: opens, clicks, bounces, complaints; `machine` marks what no person did.
+    """
     from postfleet_workers.mail import inspection
     from postfleet_workers.store.session import transaction
 
@@ -114,7 +136,7 @@ def show_(root: Root, email_id: int, output: str) -> None:
 @emails.command()
 @campaign_option
 @tenant_option
-@click.option("--recipients", is_flag=True, help="Every recipient instead of the summary.")
+@click.option("--recipients", is_flag=True, help="Every recipient, with status and reply, instead of the counts.")
 @click.option(
     "--output",
     type=click.Choice(["table", "json", CSV]),
@@ -124,7 +146,11 @@ def show_(root: Root, email_id: int, output: str) -> None:
 )
 @pass_root
 def who(root: Root, campaign: str, tenant: str | None, recipients: bool, output: str) -> None:
-    """Who got a campaign, who did not, and why: counts by status and reason, or every recipient."""
+    """Tell who got a campaign, who did not, and why.
+
+    Counts by status and reason, each with an example; with --recipients every recipient. That is printed as it is read,
+    however many there are, as CSV or JSON; a table is made of all at once.
+    """
     from postfleet_workers.campaigns import control
     from postfleet_workers.mail import recipients as fates
     from postfleet_workers.store.session import transaction
@@ -141,17 +167,27 @@ def who(root: Root, campaign: str, tenant: str | None, recipients: bool, output:
 
 
 @emails.command()
-@click.option("--unmatched", is_flag=True, help="Only replies that no rule of the classifier knows.")
-@click.option("--since", type=MOMENT, default="1d", show_default=True, help="Since then: 2h, 7d (ago) or a time.")
-@click.option("--node", help="Only this sending node's.")
-@click.option("--site", help="Only of this site.")
+@click.option("--unmatched", is_flag=True, help="Only replies that no rule knows, which count by their code alone.")
+@click.option(
+    "--since",
+    type=MOMENT,
+    default="1d",
+    show_default=True,
+    help="Since then: 30m, 2h, 7d (ago) or 2026-03-01T12:00 (UTC).",
+)
+@click.option("--node", help="Only to mail of this sending node.")
+@click.option("--site", help="Only of this receiving site: gmail, outlook, …")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="At most so many.")
 @output_option
 @pass_root
 def replies(
     root: Root, unmatched: bool, since: Moment, node: str | None, site: str | None, limit: int, output: str
 ) -> None:
-    """What receivers refused, the same texts together, the most frequent first."""
+    """List what receivers refused, the most frequent first.
+
+    Replies that differ in addresses and numbers alone count together; `email_id` is one of them, for
+    `postfleet emails show`. `scope` is what it was about, `rule` what says so: empty where no rule knows the reply.
+    """
     from postfleet_workers.mail.replies.report import refusals
     from postfleet_workers.store.session import transaction
 
@@ -167,7 +203,7 @@ def replies(
     "resolution",
     type=click.Choice(["sent", "bounced", "failed", "resend"]),
     required=True,
-    help="What became of it; resend: nobody knows, send it again.",
+    help="What became of them; resend: nobody knows, send them again.",
 )
 @click.option("--campaign", metavar="NAME", help="With --all: the unknown emails of this campaign.")
 @tenant_option
@@ -185,9 +221,11 @@ def resolve(
     note: str,
     output: str,
 ) -> None:
-    """Say what became of unknown emails, or send them again with the same Message-ID.
+    """Settle emails of which nobody knows whether they arrived.
 
-    An email that is not unknown is left as it is.
+    Give ids, or --campaign NAME --all. Look for their Message-IDs (`postfleet emails show ID`) in the log of the server
+    that they went to, then say what it says; resend sends them again, with the same Message-ID. An email that is not
+    unknown is left as it is; where that is something else than you say, the exit code is 1.
     """
     from postfleet_workers.mail import unknown
     from postfleet_workers.store.session import transaction

@@ -29,9 +29,14 @@ def _variables(given: tuple[str, ...]) -> dict[str, str]:
 @click.option("--node", default="", help="Sending node; by default one that is open to the tenant, by capacity.")
 @click.option("--subject", required=True, help="Subject (a template, as the texts are).")
 @click.option("--text", default="", help="Text part; made of the HTML when there is only that.")
-@click.option("--html", help="HTML part.")
+@click.option("--html", help="HTML part; cid:NAME in it shows the file of that name that --attach names.")
 @click.option(
-    "--attach", "files", multiple=True, metavar="FILE", type=click.Path(path_type=Path), help="Attach it; repeatable."
+    "--attach",
+    "files",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Attach this file; repeatable.",
 )
 @click.option("--from", "sender", help="From; default postmaster@ the node's domain.")
 @click.option("--reply-to", help="Reply-To.")

@@ -27,13 +27,17 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @click.group()
 def suppressions() -> None:
-    """See and change who gets no mail, from one tenant or from anyone."""
+    """See and change who gets no mail, from one tenant or from anyone.
+
+    Entries come by themselves of unsubscribing, hard bounces (the address is none) and complaints. Each stops all mail
+    to the address but one: who unsubscribed still gets single mail, such as a password reset.
+    """
 
 
 def whose_options(function: F) -> F:
     """Give a command `--tenant NAME` and `--global`; both arrive as keywords."""
-    everyone = click.option("--global", "everyone", is_flag=True, help="The entries that hold for every tenant.")
-    return click.option("--tenant", help="The entries of this tenant.")(everyone(function))
+    everyone = click.option("--global", "everyone", is_flag=True, help="Entries that hold for every tenant.")
+    return click.option("--tenant", help="Entries of this tenant.")(everyone(function))
 
 
 def whose(tenant: str | None, everyone: bool) -> str:
@@ -78,12 +82,16 @@ def compared(address: str) -> str:
 
 @suppressions.command("list")
 @whose_options
-@click.option("--reason", type=click.Choice(REASONS), help="Only these.")
+@click.option("--reason", type=click.Choice(REASONS), help="Only entries for this reason.")
 @click.option("--limit", type=click.IntRange(1, 1_000_000), default=100, show_default=True, help="At most so many.")
 @output_option
 @pass_root
 def list_(root: Root, tenant: str | None, everyone: bool, reason: str | None, limit: int, output: str) -> None:
-    """List entries, newest first: of one tenant, of everyone (--global), or all."""
+    """List entries, newest first.
+
+    Of one tenant, those for everyone (--global), or all. Of erased addresses only `hash` is there; `email_id` is the
+    email that bounced or was complained of.
+    """
     from postfleet_workers.mail import suppressions
     from postfleet_workers.store.session import transaction
 
@@ -102,7 +110,11 @@ def list_(root: Root, tenant: str | None, everyone: bool, reason: str | None, li
 def add(
     root: Root, addresses: tuple[str, ...], tenant: str | None, everyone: bool, detail: str | None, output: str
 ) -> None:
-    """Send no more mail to these addresses (reason: manual)."""
+    """Send no more mail to these addresses (reason: manual).
+
+    Give --tenant NAME or --global. What is there already stays, with the stronger reason; an erased address is known by
+    its hash and is not written down again.
+    """
     from postfleet_workers.mail.suppressions import Entry, Reason, add
     from postfleet_workers.store.session import transaction
 
@@ -119,9 +131,10 @@ def add(
 @output_option
 @pass_root
 def remove(root: Root, address: str, tenant: str | None, everyone: bool, output: str) -> None:
-    """Let mail go to an address again, erased ones too; prints why it was suppressed.
+    """Let mail go to an address again; prints why it got none.
 
-    Somebody who unsubscribed or complained should only be removed when they ask for it.
+    Give --tenant NAME or --global: `postfleet suppressions check` tells whose entry it is. Erased addresses are found
+    by POSTFLEET_SECRET_KEY. Somebody who unsubscribed or complained should only be removed when they ask for it.
     """
     from postfleet_workers.mail.suppressions import remove
     from postfleet_workers.store.session import transaction
@@ -141,7 +154,11 @@ def remove(root: Root, address: str, tenant: str | None, everyone: bool, output:
 @output_option
 @pass_root
 def check(root: Root, address: str, tenant: str, output: str) -> None:
-    """Tell which mail of a tenant an address gets, and why not."""
+    """Tell which mail of a tenant an address gets, and why not.
+
+    A row for each class of mail: transactional (single mails), campaign, warmup. `by` is whose entry stops it, the
+    tenant's or everyone's.
+    """
     from postfleet_workers.mail.suppressions import find
     from postfleet_workers.store.session import transaction
 
@@ -170,10 +187,12 @@ def check(root: Root, address: str, tenant: str, output: str) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @whose_options
 @click.option(
-    "--reason", type=click.Choice(REASONS), default="manual", show_default=True, help="Of rows that name none."
+    "--reason", type=click.Choice(REASONS), default="manual", show_default=True, help="Reason of rows that name none."
 )
 @click.option("--encoding", help="Encoding of the file; default: its byte order mark, else UTF-8.")
-@click.option("--rejects", type=click.Path(path_type=Path, dir_okay=False), help="Default: FILE.rejected.csv.")
+@click.option(
+    "--rejects", type=click.Path(path_type=Path, dir_okay=False), help="Where bad rows go. Default: FILE.rejected.csv."
+)
 @click.option("--quiet", is_flag=True, help="No progress bar and no summary, only errors.")
 @output_option
 @pass_root
@@ -189,10 +208,11 @@ def import_(
     quiet: bool,
     output: str,
 ) -> None:
-    """Suppress the addresses of FILE: one per line, or CSV with a column 'address' or 'email'.
+    """Suppress the addresses of FILE.
 
-    Columns 'reason' and 'detail' are taken where there are any; what `suppressions export` wrote is understood. Bad
-    rows go to a file of their own, with line and reason, and do not stop the rest. Running it again is safe.
+    One per line, or CSV with a column 'address' or 'email'; give --tenant NAME or --global. Columns 'reason' and
+    'detail' are taken where there are any; what `suppressions export` wrote is understood. Bad rows go to a file of
+    their own, with line and reason, and do not stop the rest. Running it again is safe.
     """
     from postfleet_workers.contacts.reading import open_csv
     from postfleet_workers.contacts.rejects import RejectsFile
@@ -242,11 +262,14 @@ def import_(
 @suppressions.command("export")
 @click.argument("file", type=click.File("w", encoding="utf-8", lazy=True), default="-")
 @whose_options
-@click.option("--reason", type=click.Choice(REASONS), help="Only these.")
+@click.option("--reason", type=click.Choice(REASONS), help="Only entries for this reason.")
 @click.option("--quiet", is_flag=True, help="No progress and no summary.")
 @pass_root
 def export(root: Root, file: Any, tenant: str | None, everyone: bool, reason: str | None, quiet: bool) -> None:
-    """Write entries as CSV to FILE, or to the output: of one tenant, of everyone (--global), or all."""
+    """Write entries as CSV to FILE, or to the output.
+
+    Of one tenant, those for everyone (--global), or all. `postfleet suppressions import` reads it.
+    """
     from postfleet_workers.mail.suppression_files import export
 
     wanted = whose(tenant, everyone) if tenant or everyone else None
@@ -261,10 +284,11 @@ def export(root: Root, file: Any, tenant: str | None, everyone: bool, reason: st
 @output_option
 @pass_root
 def erase(root: Root, address: str, tenant: str | None, everyone: bool, output: str) -> None:
-    """Erase an address, for one tenant or wherever it is held (--global); only a keyed hash of it stays.
+    """Erase an address; only a keyed hash of it stays.
 
-    Contacts are deleted, mail that has not gone out is cancelled, the record of what was sent stays without the
-    address. Later imports and sends obey the hash. There is no way back.
+    What one tenant holds of it (--tenant), or all (--global). Contacts are deleted, mail that has not gone out is
+    cancelled, contents of single mails go; the record of what was sent stays without the address. Later imports and
+    sends obey the hash. Needs POSTFLEET_SECRET_KEY. There is no way back.
     """
     from postfleet_workers.mail import erasure
     from postfleet_workers.store.session import transaction
