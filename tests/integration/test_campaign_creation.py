@@ -38,6 +38,14 @@ def create(postfleet: Command, engine: Engine, tmp_path: Path) -> Create:
         ),
         pytest.param({"html": "{% if a %}"}, "html, line 1: ", id="syntax"),
         pytest.param({"colour": "red"}, "colour: unknown field", id="unknown field"),
+        pytest.param(
+            {"unsubscribeUrl": "acme.example/leave/{{ contact.first_name }}"},
+            "cannot be made for a@example.org: List-Unsubscribe: 'acme.example/leave/A' is not a URL; write https://",
+            id="link",
+        ),
+        pytest.param(
+            {"text": "{{ 1 | divided_by: 0 }}"}, "cannot be made for a@example.org: text, line 1: ", id="division"
+        ),
     ],
 )
 def test_a_campaign_that_cannot_work_is_one_line_and_is_not_stored(

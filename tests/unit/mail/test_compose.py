@@ -245,7 +245,9 @@ def test_no_value_can_add_a_header(field: str, evil: str) -> None:
             compose(**{field: text})
 
 
-@pytest.mark.parametrize("url", ["https://x/ y", "https://x/>", "https://x/ü", "https://x/" + "y" * 1000])
+@pytest.mark.parametrize(
+    "url", ["https://x/ y", "https://x/>", "https://x/ü", "https://x/" + "y" * 1000, "x.example/leave", "javascript:x"]
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(ComposeRefused, match="List-Unsubscribe"):
         compose(unsubscribe_url=url)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, Row, text
 
 from postfleet_workers.campaigns.spec import CampaignSpec
 from postfleet_workers.errors import InputError
-from postfleet_workers.mail.errors import RenderFailed
+from postfleet_workers.mail.errors import ComposeRefused, RenderFailed
 from postfleet_workers.mail.message import images, template
 from postfleet_workers.mail.message.attachments import File, store
+from postfleet_workers.mail.message.compose import Skeleton, Stream
+from postfleet_workers.mail.message.headers import address
 from postfleet_workers.mail.message.render import Content
 
 FIND_LIST = text("SELECT id FROM contact_lists WHERE tenant = :tenant AND name = :list")
@@ -86,22 +89,36 @@ def check_templates(spec: CampaignSpec, attributes: Collection[str]) -> None:
 
 
 def try_out(spec: CampaignSpec, contact: Row[Any]) -> None:
-    """Render it once for a real contact: what fails for everybody (a division by zero, a loop too long) fails here.
+    """Make the mail of a real contact: what fails for all (a division by zero, a link that is none) fails here.
 
     Raises:
-        InputError: it cannot be rendered.
+        InputError: it cannot be made.
     """
+    message_id = "<trial@postfleet.invalid>"
+    stream = Stream(spec.tenant, spec.name, spec.list_name)
+    skeleton = Skeleton.prepare(spec.sender, spec.reply_to, "postfleet.invalid", stream)
     content = Content.prepare(
         subject=spec.subject,
         text=spec.text,
         html=spec.html,
         unsubscribe_url=spec.unsubscribe_url,
         campaign_name=spec.name,
+        sender_domain=skeleton.sender.domain,
     )
     try:
-        content.render(email=contact.email, attributes=contact.attributes, message_id="<trial@postfleet.invalid>")
-    except RenderFailed as error:
-        raise InputError(f"cannot be rendered for {contact.email}: {error}") from None
+        rendered = content.render(email=contact.email, attributes=contact.attributes, message_id=message_id)
+        skeleton.compose(
+            mark="0",
+            message_id=message_id,
+            to=address(contact.email, header="To"),
+            subject=rendered.subject,
+            text=rendered.text,
+            html=rendered.html,
+            unsubscribe_url=rendered.unsubscribe_url,
+            date=datetime.fromtimestamp(0, UTC),
+        )
+    except (RenderFailed, ComposeRefused) as error:
+        raise InputError(f"cannot be made for {contact.email}: {error}") from None
 
 
 def _list_id(connection: Connection, spec: CampaignSpec) -> int:

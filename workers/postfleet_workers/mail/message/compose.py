@@ -33,6 +33,7 @@ from postfleet_workers.mail.message.headers import (
 )
 
 LONGEST_URL = 900
+_SCHEMES = ("https://", "http://", "mailto:")  # what mail programs follow (RFC 2369)
 _SENDER_ID = range(5, 16)  # characters that Gmail takes for the last field of a Feedback-ID
 
 
@@ -209,8 +210,9 @@ def base64_lines(raw: bytes) -> str:
 
 def _unsubscribe(url: str, mail: str) -> str:
     refuse_control("List-Unsubscribe", url)
-    if not url.isascii() or " " in url or "<" in url or ">" in url or len(url) > LONGEST_URL:
-        raise ComposeRefused(f"List-Unsubscribe: {url[:100]!r} is not a URL")
+    known = url.lower().startswith(_SCHEMES)
+    if not known or not url.isascii() or " " in url or "<" in url or ">" in url or len(url) > LONGEST_URL:
+        raise ComposeRefused(f"List-Unsubscribe: {url[:100]!r} is not a URL; write https://acme.example/leave")
     one_click = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n" if url.lower().startswith("https://") else ""
     by_mail = f",\r\n <mailto:{mail}>" if mail else ""
     return f"List-Unsubscribe: <{url}>{by_mail}\r\n{one_click}"
