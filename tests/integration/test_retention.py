@@ -132,6 +132,18 @@ def test_a_file_that_is_being_given_just_now_stays(engine: Engine) -> None:
     assert kept(engine) == {"terms.pdf"}
 
 
+def test_what_takes_too_long_is_left_for_the_next_time(engine: Engine) -> None:
+    add_node(engine, "n1", 1)
+    send(engine, "terms.pdf")
+    change(engine, "UPDATE jobs SET state = 'completed'")
+    move_clock(engine, "31 days")
+    with engine.connect() as reader, reader.begin(), engine.begin() as connection:
+        reader.execute(text("SELECT FROM attachments FOR SHARE"))
+        assert forget_attachments(connection, 30 * DAY, patience_seconds=0.05) == 0
+        assert connection.scalar(text("SELECT count(*) FROM attachments")) == 1, "the transaction goes on"
+    assert forget(engine) == 1
+
+
 def wait_for_a_lock(engine: Engine) -> None:
     waiting = text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 log = structlog.get_logger(__name__)
 
-# The relay waits for this meanwhile, and asks again an hour later.
-PATIENCE = text("SET LOCAL statement_timeout = '20s'")
+PATIENCE_SECONDS = 20.0  # the relay waits for this meanwhile, and asks again an hour later
+PATIENCE = text("SELECT set_config('statement_timeout', CAST(:milliseconds AS text), true)")
 # Jobs that are not done, each state by its own partial index: done ones are never deleted, and may be any number. The
 # mails of campaigns are batches, and are counted, not looked for: the planner would look in all jobs for the first one.
 # A draft, and a campaign that is being expanded, is yet to make its mails. A file that is given again at this moment is
@@ -46,14 +46,14 @@ WHERE id IN (SELECT id FROM old) AND id NOT IN (SELECT id FROM wanted)
 """)
 
 
-def forget_attachments(connection: Connection, seconds: float) -> int:
+def forget_attachments(connection: Connection, seconds: float, patience_seconds: float = PATIENCE_SECONDS) -> int:
     """Delete files that were last given so long ago, and that nothing carries which is yet to be sent; how many.
 
-    In the caller's transaction, as its last statement. None are deleted when that would take too long.
+    In the caller's transaction, as its last statement. None are deleted when that would take longer than the patience.
     """
     try:
         with connection.begin_nested():
-            connection.execute(PATIENCE)
+            connection.execute(PATIENCE, {"milliseconds": round(patience_seconds * 1000)})
             gone = connection.execute(FORGET, {"seconds": seconds}).rowcount
     except OperationalError as error:
         if not isinstance(error.orig, psycopg.errors.QueryCanceled):
