@@ -34,6 +34,11 @@ INDEXES = """
 SELECT indexname AS name, indexdef AS definition FROM pg_indexes
 WHERE schemaname = 'public' AND tablename <> 'alembic_version'
 """
+OPTIONS = """
+SELECT relname AS name, reloptions::text FROM pg_class
+WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i') AND relname <> 'alembic_version'
+  AND reloptions IS NOT NULL
+"""
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +72,7 @@ def test_alembic_finds_nothing_to_migrate(engine: Engine) -> None:
         pytest.param(COLUMNS, 100, id="columns: type, null, identity, default"),
         pytest.param(CONSTRAINTS, 40, id="keys, foreign keys, unique and check constraints"),
         pytest.param(INDEXES, 25, id="indexes, with what makes them partial"),
+        pytest.param(OPTIONS, 2, id="options of tables and indexes"),
     ],
 )
 def test_both_catalogues_say_the_same(engine: Engine, declared: Engine, question: str, least: int) -> None:

@@ -17,25 +17,29 @@ from sqlalchemy import Connection, Row, text
 from postfleet_workers.jobs import Job, Outcome, Permanent, Registry, Settled
 from postfleet_workers.outcomes import Move, Rescued
 from postfleet_workers.states import FINAL, State
+from postfleet_workers.store.arrays import plain, texts
 
 # In the order of `Job`'s fields.
 COLUMNS = """j.id, j.type, j.queue, j.tenant, j.route, j.args, j.attempt, j.max_attempts, j.snoozes, j.publication,
     j.run_at, j.expires_at, j.claimed_at, j.claim, j.claim_epoch, j.strikes"""
 
 # Rows are looked up by their ids and by nothing else: the small indexes on `state` would be read whole, with all that
-# other workers hold and the entries of rows that have long moved on. `|| ''` keeps the planner from them.
+# other workers hold and the entries of rows that have long moved on. `|| ''` keeps the planner from them. The clock is
+# read once, not for every row. And no row is joined to its publication: the planner takes the rows for one or two, and
+# would look through the whole bundle for each.
+OF_THIS_OFFER = """j.id = ANY(CAST(:ids AS bigint[]))
+  AND j.publication = (CAST(:publications AS integer[]))[array_position(CAST(:ids AS bigint[]), j.id)]"""
 
 # Only what this publication offers, and only while its worker's lease holds; nothing expired, nothing on hold. Asking
 # again with the same claim, after a commit whose answer was lost, gives what it has.
 CLAIM = text(f"""
 UPDATE jobs j SET state = 'executing', attempt = j.attempt + CASE j.state WHEN 'available' THEN 1 ELSE 0 END,
     claimed_by = :worker, claim = :claim, claim_epoch = coalesce(j.claim_epoch, :epoch),
-    claimed_at = coalesce(j.claimed_at, postfleet_now()), published_until = NULL
-FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
-WHERE j.id = a.id AND j.publication = a.publication AND j.id = ANY(CAST(:ids AS bigint[]))
+    claimed_at = coalesce(j.claimed_at, (SELECT postfleet_now())), published_until = NULL
+WHERE {OF_THIS_OFFER}
   AND (j.state || '' = 'executing' AND j.claim = :claim
        OR j.state || '' = 'available' AND j.published_until IS NOT NULL
-          AND (j.expires_at IS NULL OR j.expires_at > postfleet_now())
+          AND (j.expires_at IS NULL OR j.expires_at > (SELECT postfleet_now()))
           AND j.batch NOT IN (SELECT key FROM holds WHERE kind = 'batch')
           AND j.queue NOT IN (SELECT key FROM holds WHERE kind = 'queue')
           AND EXISTS (SELECT FROM workers w
@@ -44,26 +48,32 @@ RETURNING {COLUMNS}
 """)  # noqa: S608 - COLUMNS is a constant
 
 # Offered to this process but not begun: the next relay tick may publish it again.
-UNPUBLISH = text("""
-UPDATE jobs j SET published_until = NULL
-FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
-WHERE j.id = a.id AND j.publication = a.publication AND j.state || '' = 'available'
-""")
+UNPUBLISH = text(f"""
+UPDATE jobs j SET published_until = NULL WHERE {OF_THIS_OFFER} AND j.state || '' = 'available'
+""")  # noqa: S608 - a constant
 
-POSTPONE = text("""
+POSTPONE = text(f"""
 UPDATE jobs j SET published_until = NULL, state = 'scheduled', last_error = :error,
     run_at = postfleet_now() + make_interval(secs => :seconds)
-FROM unnest(CAST(:ids AS bigint[]), CAST(:publications AS integer[])) AS a(id, publication)
-WHERE j.id = a.id AND j.publication = a.publication AND j.state || '' = 'available'
-""")
+WHERE {OF_THIS_OFFER} AND j.state || '' = 'available'
+""")  # noqa: S608 - a constant
 
 # The offer ends here: without `published_until` a stale message claims nothing until the row is published again.
+# Most jobs are simply done. Theirs is a statement of its own, with nothing to decide for each row.
+COMPLETE = text(f"""
+UPDATE jobs j SET state = 'completed', strikes = 0, finished_at = (SELECT postfleet_now()),
+    published_until = NULL, claimed_by = NULL, claim = NULL, claim_epoch = NULL,
+    claimed_at = NULL, cancel_requested = false
+WHERE {OF_THIS_OFFER} AND j.state || '' = 'executing'
+  AND j.claim = (CAST(:claims AS text[]))[array_position(CAST(:ids AS bigint[]), j.id)]
+RETURNING j.id, j.state
+""")  # noqa: S608 - a constant
 SETTLE = text("""
 UPDATE jobs j SET
     state = CASE WHEN j.cancel_requested AND o.state IN ('available', 'scheduled', 'retryable')
                  THEN 'cancelled' ELSE o.state END,
     run_at = CASE WHEN o.delay_seconds IS NULL THEN j.run_at
-                  ELSE postfleet_now() + make_interval(secs => o.delay_seconds) END,
+                  ELSE (SELECT postfleet_now()) + make_interval(secs => o.delay_seconds) END,
     queue = coalesce(o.queue, j.queue),
     route = coalesce(o.route, j.route),
     attempt = j.attempt - CASE WHEN o.gives_attempt_back THEN 1 ELSE 0 END,
@@ -71,7 +81,7 @@ UPDATE jobs j SET
     strikes = o.strikes,
     last_error = coalesce(o.error, j.last_error),
     finished_at = CASE WHEN o.final OR j.cancel_requested AND o.state IN ('available', 'scheduled', 'retryable')
-                       THEN postfleet_now() END,
+                       THEN (SELECT postfleet_now()) END,
     published_until = NULL, claimed_by = NULL, claim = NULL, claim_epoch = NULL,
     claimed_at = NULL, cancel_requested = false
 FROM jsonb_to_recordset(CAST(:outcomes AS jsonb)) AS o(
@@ -103,6 +113,7 @@ class Result:
 
 
 Items = Sequence[tuple[int, int]]
+COMPLETED = Move(State.COMPLETED)
 
 
 def as_job(row: Row[Any]) -> Job:
@@ -111,9 +122,9 @@ def as_job(row: Row[Any]) -> Job:
     return Job(*values)
 
 
-def split(items: Items) -> dict[str, list[int]]:
+def split(items: Items) -> dict[str, str]:
     """Pairs of (job id, publication) as the arrays `:ids` and `:publications`."""
-    return {"ids": [i for i, _ in items], "publications": [p for _, p in items]}
+    return {"ids": plain([i for i, _ in items]), "publications": plain([p for _, p in items])}
 
 
 def claim(connection: Connection, items: Items, *, worker: str, claim: str, epoch: str) -> list[Job]:
@@ -135,17 +146,7 @@ def postpone(connection: Connection, items: Items, seconds: float, error: str) -
 
 def settle(connection: Connection, results: Sequence[Result], *, worker: str, registry: Registry) -> list[Settled]:
     """Write the outcomes of one claim (or of several, in a rescue) and call each type's own `settle` with them."""
-    rows = [
-        {
-            "id": r.job.id, "publication": r.job.publication, "claim": r.job.claim, "state": r.move.state,
-            "delay_seconds": r.move.delay_seconds, "queue": r.move.queue, "route": r.move.route,
-            "gives_attempt_back": r.move.gives_attempt_back, "snoozed": r.move.snoozed, "strikes": r.move.strikes,
-            "error": r.move.error, "final": r.move.state in FINAL,
-        }
-        for r in results
-    ]  # fmt: skip
-    written = {"outcomes": json.dumps(rows), "ids": [r.job.id for r in results]}
-    states = {row.id: row.state for row in connection.execute(SETTLE, written).all()}
+    states = _written(connection, results)
     failed = [_attempt(r, worker, fenced=r.job.id not in states) for r in results]
     if attempts := [attempt for attempt in failed if attempt]:
         connection.execute(ADD_ATTEMPTS, {"attempts": json.dumps(attempts)})
@@ -171,6 +172,34 @@ def settle(connection: Connection, results: Sequence[Result], *, worker: str, re
         if own and hook:
             hook(connection, own)
     return settled
+
+
+def _written(connection: Connection, results: Sequence[Result]) -> dict[int, str]:
+    """Write the moves; the new states of the jobs whose outcome was still theirs to write."""
+    done = [r for r in results if r.move == COMPLETED]
+    others = [r for r in results if r.move != COMPLETED]
+    states: dict[int, str] = {}
+    if done:
+        given = {
+            **split([(r.job.id, r.job.publication) for r in done]),
+            "claims": texts([r.job.claim for r in done]),
+        }
+        states |= {row[0]: row[1] for row in connection.execute(COMPLETE, given)}
+    if others:
+        given = {"outcomes": json.dumps([_moved(r) for r in others]), "ids": plain([r.job.id for r in others])}
+        states |= {row[0]: row[1] for row in connection.execute(SETTLE, given)}
+    return states
+
+
+def _moved(result: Result) -> dict[str, Any]:
+    """The outcome as `SETTLE` wants it."""
+    job, move = result.job, result.move
+    return {
+        "id": job.id, "publication": job.publication, "claim": job.claim, "state": move.state,
+        "delay_seconds": move.delay_seconds, "queue": move.queue, "route": move.route,
+        "gives_attempt_back": move.gives_attempt_back, "snoozed": move.snoozed, "strikes": move.strikes,
+        "error": move.error, "final": move.state in FINAL,
+    }  # fmt: skip
 
 
 def _attempt(result: Result, worker: str, *, fenced: bool) -> dict[str, Any] | None:

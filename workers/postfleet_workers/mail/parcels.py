@@ -14,15 +14,16 @@ from postfleet_workers.mail import queries
 from postfleet_workers.mail.directory import Campaign, Directory
 from postfleet_workers.mail.message.attachments import Attachment
 from postfleet_workers.mail.node import NodeSpec
-from postfleet_workers.mail.suppressions import Suppressed, find
+from postfleet_workers.mail.suppressions import Suppressed, Wanted, find, is_plain
 from postfleet_workers.mail.tokens import Key
 from postfleet_workers.placement import SHARED
+from postfleet_workers.store.arrays import plain
 from postfleet_workers.throttling.limits import Limit
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of `emails` with its contact's attributes, as `queries.LOAD` gives it."""
+    """One row of `emails` with its contact's attributes, as `queries.LOAD` begins."""
 
     id: int
     job_id: int
@@ -81,13 +82,13 @@ class Store:
 
     def load(self, connection: Connection, jobs: Sequence[Job], monotonic: float, today: date) -> dict[int, Parcel]:
         """The bundle's parcels by job id; a job without an email has none. `today` is UTC's."""
-        found = connection.execute(queries.LOAD, {"job_ids": [job.id for job in jobs]}).all()
-        rows = [Row(*row) for row in found]
+        found = connection.execute(queries.LOAD, {"job_ids": plain([job.id for job in jobs])}).all()
+        rows = [Row(*row[:-2]) for row in found]
         nodes = self._nodes(connection, {row.node for row in rows}, monotonic)
         tenants = self.directory.tenants.get(connection, (row.tenant for row in rows), monotonic)
         ids = (row.campaign_id for row in rows if row.campaign_id is not None)
         campaigns = self.directory.campaigns.get(connection, ids, monotonic)
-        suppressed = find(connection, {(row.tenant, row.recipient, row.mail_class) for row in rows}, self.key)
+        suppressed = self._suppressed(connection, rows, found)
         carried = {row.id: _carried(row, campaigns) for row in rows}
         files = self.directory.attachments.get(connection, (key for keys in carried.values() for key in keys))
         of_node = {name: node.limits(today) for name, node in nodes.items()}
@@ -100,6 +101,17 @@ class Store:
             own_files = tuple(files.get(key) for key in carried[row.id])
             parcels[row.job_id] = Parcel(row, nodes.get(row.node), campaign, limits, why, own_files)
         return parcels
+
+    def _suppressed(
+        self, connection: Connection, rows: Sequence[Row], found: Sequence[Sequence[Any]]
+    ) -> Mapping[Wanted, Suppressed]:
+        """Whose mail must not go out, and why. Nearly none: only those are asked for that the load could not clear."""
+        doubtful = {
+            (row.tenant, row.recipient, row.mail_class)
+            for row, (*_, listed, erased) in zip(rows, found, strict=True)
+            if listed or (erased and self.key) or not is_plain(row.recipient)
+        }
+        return find(connection, doubtful, self.key)
 
     def _nodes(self, connection: Connection, names: Iterable[str], monotonic: float) -> dict[str, NodeSpec]:
         nodes = self.directory.nodes.get(connection, names, monotonic)

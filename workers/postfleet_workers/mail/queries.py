@@ -5,9 +5,13 @@ from __future__ import annotations
 from sqlalchemy import text
 
 # A bundle's emails with what is personal to each; templates, nodes and tenants are read apart and kept for seconds.
+# `listed`: the address, as it is written here, is in the list of suppressions. `erased`: that list knows some addresses
+# by their hashes alone.
 LOAD = text("""
 SELECT e.id, e.job_id, e.tenant, e.campaign_id, e.class AS mail_class, e.node, e.recipient, e.message_id, e.content,
-       e.status, e.deferrals, e.begun_at, c.attributes
+       e.status, e.deferrals, e.begun_at, c.attributes,
+       EXISTS (SELECT FROM suppressions s WHERE s.address = e.recipient AND s.tenant IN ('', e.tenant)) AS listed,
+       (SELECT EXISTS (SELECT FROM suppressions WHERE hash IS NOT NULL)) AS erased
 FROM emails e LEFT JOIN contacts c ON c.id = e.contact_id
 WHERE e.job_id = ANY(CAST(:job_ids AS bigint[]))
 """)
@@ -28,30 +32,42 @@ FROM sending_nodes n
 LOAD_NODES = text(f"{NODES} WHERE n.name = ANY(CAST(:keys AS text[]))")
 LOAD_TENANTS = text("SELECT name, per_minute, per_day FROM tenants WHERE name = ANY(CAST(:keys AS text[]))")
 
-# What the outcomes make of their emails. A cancelled job whose time was up is an expired mail. The emails are named
-# twice here and below: by the ids in the JSON alone, whose number it cannot tell, the planner would read whole tables.
+# What the outcomes make of their emails (`status`; NULL leaves it), and the attempts (`outcome`; NULL is none). A
+# cancelled job whose time was up is an expired mail. The emails are named twice: by what `unnest` gives alone, whose
+# number it cannot tell, the planner would read whole tables. An attempt gets its email from the update, or, where that
+# changes nothing, by the job in `unchanged`.
 SETTLE = text("""
-UPDATE emails e
-SET status = CASE WHEN s.status = 'cancelled' AND s.expires_at <= postfleet_now() THEN 'expired'
-                  ELSE s.status END,
-    deferrals = e.deferrals + CASE WHEN s.status = 'deferred' AND s.counted THEN 1 ELSE 0 END,
-    begun_at = coalesce(e.begun_at, s.begun_at),
-    finished_at = CASE WHEN s.status = 'deferred' THEN NULL ELSE postfleet_now() END,
-    reply = coalesce(s.reply, e.reply)
-FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS s(
-    job_id bigint, status text, counted boolean, begun_at timestamptz, expires_at timestamptz, reply text)
-WHERE e.job_id = s.job_id AND e.job_id = ANY(CAST(:job_ids AS bigint[]))
-""")
-
-ADD_ATTEMPTS = text("""
+WITH given AS MATERIALIZED (
+    SELECT * FROM unnest(
+        CAST(:job_ids AS bigint[]), CAST(:statuses AS text[]), CAST(:counted AS boolean[]),
+        CAST(:started AS timestamptz[]), CAST(:expires AS timestamptz[]), CAST(:replies AS text[]),
+        CAST(:outcomes AS text[]), CAST(:publications AS integer[]), CAST(:workers AS text[]), CAST(:nodes AS text[]),
+        CAST(:phases AS text[]), CAST(:codes AS smallint[]), CAST(:enhanced AS text[]), CAST(:scopes AS text[]),
+        CAST(:fenced AS boolean[]), CAST(:sites AS text[]), CAST(:hosts AS text[]), CAST(:rules AS text[]))
+    AS g(job_id, status, counted, started_at, expires_at, reply, outcome, publication, worker, node, phase, code,
+         enhanced, scope, fenced, site, host, rule)
+), changed AS (
+    UPDATE emails e
+    SET status = CASE WHEN g.status = 'cancelled' AND g.expires_at <= (SELECT postfleet_now()) THEN 'expired'
+                      ELSE g.status END,
+        deferrals = e.deferrals + CASE WHEN g.status = 'deferred' AND g.counted THEN 1 ELSE 0 END,
+        begun_at = coalesce(e.begun_at, g.started_at),
+        finished_at = CASE WHEN g.status = 'deferred' THEN NULL ELSE (SELECT postfleet_now()) END,
+        reply = coalesce(g.reply, e.reply)
+    FROM given g
+    WHERE e.job_id = g.job_id AND e.job_id = ANY(CAST(:job_ids AS bigint[])) AND g.status IS NOT NULL
+    RETURNING e.id, e.job_id
+)
 INSERT INTO email_attempts (email_id, publication, worker, node, phase, outcome, code, enhanced, scope, reply, fenced,
                             site, host, rule, started_at, finished_at)
-SELECT e.id, a.publication, a.worker, a.node, a.phase, a.outcome, a.code, a.enhanced, a.scope, a.reply, a.fenced,
-       a.site, a.host, a.rule, a.started_at, postfleet_now()
-FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS a(
-    job_id bigint, publication integer, worker text, node text, phase text, outcome text, code smallint, enhanced text,
-    scope text, reply text, fenced boolean, site text, host text, rule text, started_at timestamptz)
-JOIN emails e ON e.job_id = a.job_id AND e.job_id = ANY(CAST(:job_ids AS bigint[]))
+SELECT e.id, g.publication, g.worker, g.node, g.phase, g.outcome, g.code, g.enhanced, g.scope, g.reply, g.fenced,
+       g.site, g.host, g.rule, g.started_at, (SELECT postfleet_now())
+FROM given g JOIN (
+    SELECT id, job_id FROM changed
+    UNION ALL
+    SELECT id, job_id FROM emails WHERE job_id = ANY(CAST(:unchanged AS bigint[]))
+) e ON e.job_id = g.job_id
+WHERE g.outcome IS NOT NULL
 """)
 
 ADD_EMAIL = text("""

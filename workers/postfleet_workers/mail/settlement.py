@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection
 
@@ -14,6 +14,39 @@ from postfleet_workers.mail.replies import braking
 from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.mail.tokens import Key
 from postfleet_workers.states import State
+from postfleet_workers.store.arrays import plain, texts
+
+
+class _Row(NamedTuple):
+    """What is written of one outcome: to its email, unless `status` is None, and as an attempt, unless `outcome` is."""
+
+    job_id: int
+    status: Status | None
+    counted: bool
+    started_at: datetime | None
+    expires_at: datetime | None
+    reply: str | None
+    outcome: Status | None = None
+    publication: int = 0
+    worker: str = ""
+    node: str = ""
+    phase: str = ""
+    code: int | None = None
+    enhanced: str | None = None
+    scope: str | None = None
+    fenced: bool = False
+    site: str | None = None
+    host: str | None = None
+    rule: str | None = None
+
+
+# The parameters of `queries.SETTLE`, in the order of the row's fields, and how each is written.
+COLUMNS: tuple[tuple[str, Callable[[Iterable[Any]], str]], ...] = (
+    ("job_ids", plain), ("statuses", texts), ("counted", plain), ("started", plain), ("expires", plain),
+    ("replies", texts), ("outcomes", texts), ("publications", plain), ("workers", texts), ("nodes", texts),
+    ("phases", texts), ("codes", plain), ("enhanced", texts), ("scopes", texts), ("fenced", plain),
+    ("sites", texts), ("hosts", texts), ("rules", texts),
+)  # fmt: skip
 
 
 def status_after(settled: Settled) -> Status | None:
@@ -47,21 +80,18 @@ def settle(connection: Connection, settled: Sequence[Settled], key: Key | None =
         settled: a bundle's, or a rescue's.
         key: of the hashes of erased addresses.
     """
-    changes = [change for s in settled if (change := _change(s))]
-    records = [(s, record) for s in settled if (record := _record(s))]
-    if changes:
-        connection.execute(queries.SETTLE, _named(changes))
-    if records:
-        attempts = [_attempt(s, record) for s, record in records]
-        connection.execute(queries.ADD_ATTEMPTS, _named(attempts))
-    if lost := [change["job_id"] for change in changes if change["status"] == Status.UNKNOWN]:
+    if rows := [row for s in settled if (row := _row(s))]:
+        connection.execute(queries.SETTLE, _columns(rows))
+    if lost := [row.job_id for row in rows if row.status == Status.UNKNOWN]:
         unknown.resend_opted_in(connection, lost)
     suppressions.from_records(connection, settled, key)
-    braking.act(connection, (record for _, record in records))
+    braking.act(connection, (record for s in settled if (record := _record(s))))
 
 
-def _named(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    return {"rows": json.dumps(rows), "job_ids": [row["job_id"] for row in rows]}
+def _columns(rows: Sequence[_Row]) -> dict[str, str]:
+    columns = zip(*rows, strict=True)
+    given = {name: make(column) for (name, make), column in zip(COLUMNS, columns, strict=True)}
+    return {**given, "unchanged": plain([row.job_id for row in rows if row.status is None])}
 
 
 def _record(settled: Settled) -> MailRecord | None:
@@ -69,39 +99,34 @@ def _record(settled: Settled) -> MailRecord | None:
     return record if isinstance(record, MailRecord) else None
 
 
-def _change(settled: Settled) -> dict[str, Any] | None:
-    status = status_after(settled)
-    if status is None:
-        return None
-    record = _record(settled)
-    return {
-        "job_id": settled.job.id,
-        "status": status,
-        "counted": record is not None and record.status is Status.DEFERRED,
-        "begun_at": settled.started_at.isoformat() if settled.started_at else None,
-        "expires_at": settled.job.expires_at.isoformat() if settled.job.expires_at else None,
-        "reply": record.text if record else _error(settled),
-    }
-
-
-def _attempt(settled: Settled, record: MailRecord) -> dict[str, Any]:
-    return {
-        "job_id": settled.job.id,
-        "publication": settled.job.publication,
-        "worker": settled.worker,
-        "node": record.node,
-        "phase": record.phase,
-        "outcome": record.status,
-        "code": record.code,
-        "enhanced": record.enhanced or None,
-        "scope": record.scope or None,
-        "reply": record.text,
-        "site": record.site or None,
-        "host": record.host or None,
-        "rule": record.rule or None,
-        "fenced": not settled.accepted,
-        "started_at": settled.started_at.isoformat() if settled.started_at else None,
-    }
+def _row(settled: Settled) -> _Row | None:
+    """What is written of one; None for what leaves no trace."""
+    status, record = status_after(settled), _record(settled)
+    job = settled.job
+    if record is None:
+        if status is None:
+            return None
+        return _Row(job.id, status, False, settled.started_at, job.expires_at, _error(settled))
+    return _Row(
+        job.id,
+        status,
+        record.status is Status.DEFERRED,
+        settled.started_at,
+        job.expires_at,
+        record.text,
+        record.status,
+        job.publication,
+        settled.worker,
+        record.node,
+        record.phase,
+        record.code,
+        record.enhanced or None,
+        record.scope or None,
+        not settled.accepted,
+        record.site or None,
+        record.host or None,
+        record.rule or None,
+    )
 
 
 def _error(settled: Settled) -> str | None:

@@ -6,6 +6,7 @@ kept in words. An erased address is known by its keyed hash alone (see `erasure`
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,11 +22,14 @@ from postfleet_workers.mail.replies.outcome import MailRecord, Status
 from postfleet_workers.mail.replies.reply import Phase, Reply
 from postfleet_workers.mail.replies.rules import Scope
 from postfleet_workers.mail.tokens import Key, address_hashes
+from postfleet_workers.store.arrays import texts
 
 EVERYONE = ""  # the tenant of entries that hold for all
 TRANSACTIONAL = "transactional"
 # RFC 2606: such a domain never exists. What stands where an address was erased.
 ERASED_DOMAIN = "erased.invalid"
+# What `compared` leaves as it is, or refuses. International domains (xn--) have several spellings.
+_PLAIN = re.compile(r"(?!.*xn--)[a-z0-9!#$%&'*+/=?^_`{|}~.-]+@[a-z0-9.-]+")
 
 
 class Reason(StrEnum):
@@ -47,7 +51,8 @@ _RANK = f"array_position(ARRAY[{', '.join(repr(str(reason)) for reason in Reason
 
 FIND = text("""
 SELECT tenant, address, hash, reason, detail, created_at FROM suppressions
-WHERE tenant = ANY(:tenants) AND (address = ANY(:addresses) OR hash = ANY(:hashes))
+WHERE tenant = ANY(CAST(:tenants AS text[]))
+  AND (address = ANY(CAST(:addresses AS text[])) OR hash = ANY(CAST(:hashes AS text[])))
 """)
 
 # In order of the address, so that two writers cannot wait for each other. `xmax = 0` tells an inserted row from an
@@ -159,6 +164,11 @@ def compared(address: str) -> str:
     return normalized(address)
 
 
+def is_plain(address: str) -> bool:
+    """Whether an address stands in its compared form as it is, and in no place of an erased one: most do."""
+    return _PLAIN.fullmatch(address) is not None and not address.endswith(ERASED_DOMAIN)
+
+
 def find(connection: Connection, wanted: Collection[Wanted], key: Key | None) -> dict[Wanted, Suppressed]:
     """Which of these mails must not go out, and why; one query, however many.
 
@@ -172,9 +182,9 @@ def find(connection: Connection, wanted: Collection[Wanted], key: Key | None) ->
     forms = {address: _form(address) for _, address, _ in wanted}
     hashes = {form: address_hashes(key, form) for form in forms.values()} if key else {}
     parameters = {
-        "tenants": [EVERYONE, *{tenant for tenant, _, _ in wanted}],
-        "addresses": list(set(forms.values())),
-        "hashes": [each for several in hashes.values() for each in several],
+        "tenants": texts([EVERYONE, *{tenant for tenant, _, _ in wanted}]),
+        "addresses": texts(set(forms.values())),
+        "hashes": texts(each for several in hashes.values() for each in several),
     }
     entries = {
         (row.tenant, row.address or row.hash): Suppressed(

@@ -61,8 +61,11 @@ class Job(Base):
             "ix_jobs_expiring", "expires_at",
             postgresql_where=text("expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable')"),
         ),
-        # A campaign's progress.
-        Index("ix_jobs_batch", "batch", "state", postgresql_where=text("batch <> ''")),
+        # What is left of a campaign that is cancelled.
+        Index(
+            "ix_jobs_batch", "batch", "id",
+            postgresql_where=text("batch <> '' AND state IN ('scheduled', 'available', 'executing', 'retryable')"),
+        ),
         # The dead letters that people list.
         Index("ix_jobs_discarded", "queue", "id", postgresql_where=text("state = 'discarded'")),
         # A completed job keeps its key, so that a caller who tries again does not run it twice; one that was
