@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ def test_a_worker_that_stops_returns_what_it_fetched_before_its_last_job_ends(
     fleet: Fleet, engine: Engine, redis_client: redis.Redis
 ) -> None:
     fleet.relay()
-    stopping = fleet.worker("priority-high,probe", threads=2)
+    stopping = fleet.worker("priority-high,probe", threads=2, shutdown_timeout=120)
     with engine.begin() as connection:
         job_id = enqueue(connection, NewJob("probe.single", "probe", {"do": "wait"}))
     fleet.until(lambda: redis_client.hget("probe:runs", str(job_id)), "the long job begun")
@@ -76,7 +77,8 @@ def test_a_shutdown_without_redis_still_writes_outcomes_and_says_goodbye(
     worker = fleet.worker("probe", threads=2, shutdown_timeout=3)
     with engine.begin() as connection:
         enqueue_many(connection, [NewJob("probe.single", "probe", {"do": "sleep", "seconds": 1}) for _ in range(8)])
-    fleet.until(lambda: fleet.states().get("executing", 0) == 2, "two at work")
+    with closing(redis.Redis.from_url(own.url())) as client:
+        fleet.until(lambda: client.hlen("probe:runs") == 2, "two at work")
     own.kill()
     worker.popen.terminate()
     worker.popen.wait(30)
