@@ -91,6 +91,24 @@ def valkey() -> Iterator[Valkey]:
 
 
 @pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """One that a test may stop or kill."""
+    server = Postgres(tmp_path / "own-pg")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """One that a test may stop or kill."""
+    server = Valkey(tmp_path / "own-valkey")
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
 def redis_url(valkey: Valkey) -> str:
     return valkey.url()
 

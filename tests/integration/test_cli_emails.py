@@ -21,11 +21,6 @@ SEND = (
 
 
 @pytest.fixture
-def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return Command(database_url, monkeypatch)
-
-
-@pytest.fixture
 def lab() -> Iterator[Lab]:
     with running(Lab()) as lab:
         yield lab

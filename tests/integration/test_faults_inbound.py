@@ -6,7 +6,6 @@ import signal
 import smtplib
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -126,14 +125,6 @@ def refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
-
-
-@pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
-    server = Postgres(tmp_path / "own-pg")
-    server.start()
-    yield server
-    server.stop()
 
 
 def test_while_postgresql_is_away_reports_are_put_off_and_come_again(tmp_path: Path, own_postgres: Postgres) -> None:

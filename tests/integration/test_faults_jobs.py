@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -28,22 +27,6 @@ def add(engine: Engine, count: int, **args: object) -> list[int]:
 
 def runs(client: redis.Redis) -> dict[str, int]:
     return {key: int(value) for key, value in client.hgetall("probe:runs").items()}
-
-
-@pytest.fixture
-def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
-    server = Valkey(tmp_path / "own-valkey")
-    server.start()
-    yield server
-    server.kill()
-
-
-@pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
-    server = Postgres(tmp_path / "own-pg")
-    server.start()
-    yield server
-    server.stop()
 
 
 def test_a_killed_worker_loses_nothing_and_the_attempt_is_given_back(

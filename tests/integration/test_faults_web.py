@@ -23,14 +23,6 @@ TARGET = "https://shop.example/"
 
 
 @pytest.fixture
-def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
-    server = Postgres(tmp_path / "own-pg")
-    server.start()
-    yield server
-    server.stop()
-
-
-@pytest.fixture
 def own_fleet(tmp_path: Path, own_postgres: Postgres) -> Iterator[Fleet]:
     engine = engine_for(own_postgres.url())
     upgrade(engine)

@@ -43,11 +43,6 @@ def lab() -> Iterator[Lab]:
         yield lab
 
 
-@pytest.fixture
-def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return Command(database_url, monkeypatch)
-
-
 def put_key(folder: Path) -> None:
     pem = KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     (folder / "acme-1.dkim").write_bytes(pem)

@@ -38,11 +38,6 @@ def web(fleet: Fleet) -> Iterator[Web]:
     return Web(fleet)
 
 
-@pytest.fixture
-def postfleet(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Command:
-    return Command(database_url, monkeypatch)
-
-
 def events(fleet: Fleet) -> list[Any]:
     return [tuple(row) for row in fleet.rows("SELECT kind, machine, url, detail FROM email_events ORDER BY id")]
 
