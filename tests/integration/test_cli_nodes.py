@@ -74,6 +74,19 @@ def test_nodes_are_listed_with_what_they_sent(postfleet: Command, engine: Engine
     assert (node["warmup"], node["slowdowns"]) == (None, [])
 
 
+@pytest.mark.parametrize("fields", [{"smtp": {}}, {"smtp": {"host": "mx", "tls": "Quantum"}}, {"limits": 5}])
+def test_a_node_whose_spec_makes_no_sense_says_so_and_hides_no_other(
+    postfleet: Command, engine: Engine, fields: dict[str, Any]
+) -> None:
+    add_node(engine)
+    add_node(engine, "odd", **fields)
+    good, odd = postfleet("nodes", "list", "--output", "json").json
+    assert (good["host"], odd["name"], odd["tls"], odd["limits"]) == ("smtp.example.org:587", "odd", None, {})
+    assert odd["host"].startswith("invalid spec: ")
+    assert "invalid spec: " in postfleet("nodes", "list").out
+    assert postfleet("nodes", "show", "odd", "--output", "json").json["sites"] == []
+
+
 def test_a_warmup_and_what_slows_a_node_down_are_listed(postfleet: Command, engine: Engine) -> None:
     add_node(engine, warmup=begun(engine, 2))
     attempts(engine, ("sent", "1 hour", "gmail"), ("bounced", "1 hour", "gmail"))

@@ -14,10 +14,9 @@ from typing import Any
 import structlog
 from sqlalchemy import Connection, CursorResult, text
 
-from postfleet_workers.errors import InputError
 from postfleet_workers.mail import queries
 from postfleet_workers.mail.admission import limits_at, sessions_at
-from postfleet_workers.mail.node import NodeSpec, parse_node
+from postfleet_workers.mail.node import UNREADABLE, NodeSpec, parse_node
 from postfleet_workers.mail.sites import TABLE, by_domain, limits_of
 from postfleet_workers.throttling.limits import DAY
 
@@ -35,7 +34,7 @@ def nodes(connection: Connection, names: Sequence[str] | None = None) -> list[No
         try:
             node = parse_node(row.name, row.spec, paused=row.paused, slowdowns=row.slowdowns)
             per_day(node, "", date.max)
-        except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             log.warning("node_passed_over", node=row.name, error=f"{type(error).__name__}: {error}")
             continue
         found.append(node)

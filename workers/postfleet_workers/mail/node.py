@@ -8,11 +8,14 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from postfleet_workers.errors import InputError
 from postfleet_workers.mail.admission import AT_FULL_SPEED, Slowed, limits_of_node, slowed
 from postfleet_workers.mail.sites import limiting_sites
 from postfleet_workers.placement import SHARED, is_dedicated, route
 from postfleet_workers.throttling.limits import Limit
 
+# What reading a spec that makes no sense may raise: the mirror's rows may hold whatever JSON can say.
+UNREADABLE = (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 MX = "mx"  # in place of a host: every mail goes to its recipient's own servers
 MX_PORT = 25
 SUBMISSION_PORT = 587

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, RowMapping, text
 
 from postfleet_workers.errors import InputError
 from postfleet_workers.mail import sites, warmup
-from postfleet_workers.mail.node import parse_node
+from postfleet_workers.mail.node import UNREADABLE, parse_node
 
 NODES = text("""
 SELECT n.name, n.spec, n.paused, n.updated_at, coalesce(s.minute, 0) AS sent_minute, coalesce(s.hour, 0) AS sent_hour,
@@ -38,11 +38,15 @@ SELECT coalesce(site, '') AS site, count(*) AS sent_day FROM email_attempts
 WHERE node = :name AND outcome = 'sent' AND finished_at > postfleet_now() - interval '1 day' GROUP BY 1
 """)
 
+OWN = ("host", "tls", "domain", "addresses", "return_path", "dkim", "placement", "limits", "tenants", "warmup")
 Row = dict[str, Any]
 
 
 def nodes(connection: Connection) -> list[Row]:
-    """Every node: its limits, `warmup` (None without one), `slowdowns` in force, what it sent of late."""
+    """Every node: its limits, `warmup` (None without one), `slowdowns` in force, what it sent of late.
+
+    Of one whose spec makes no sense `host` says so, and what the spec would tell is None.
+    """
     return [row for _, row in _nodes(connection, None)]
 
 
@@ -57,10 +61,7 @@ def node(connection: Connection, name: str) -> Row:
         raise InputError(f"sending node {name!r} does not exist, see `postfleet nodes list`")
     [(spec, row)] = found
     sent = {row.site: row.sent_day for row in connection.execute(SENT_TO_SITES, {"name": name})}
-    limiting = sorted(sites.limiting_sites(spec))
-    if sites.limits_of(sites.ROLLED_UP, spec) != sites.SiteLimits():
-        limiting.append(sites.DEFAULT)
-    return {**row, "sites": [_site(each, spec, sent) for each in limiting]}
+    return {**row, "sites": [] if row["tls"] is None else _sites(spec, sent)}
 
 
 def _nodes(connection: Connection, name: str | None) -> list[tuple[Mapping[str, Any], Row]]:
@@ -73,22 +74,15 @@ def _nodes(connection: Connection, name: str | None) -> list[tuple[Mapping[str, 
 
 
 def _node(row: RowMapping, slowdowns: list[Row]) -> Row:
-    spec = row["spec"]
-    read = parse_node(row["name"], spec)
-    limits = spec.get("limits") or {}
+    try:
+        own = _own(row)
+    except UNREADABLE as error:  # whoever looks wants to know which one it is, and see the others
+        invalid = f"invalid spec: {type(error).__name__}: {error}"
+        own = {**dict.fromkeys(OWN), "host": invalid, "limits": {}, "tenants": []}
     return {
         "name": row["name"],
-        "host": f"{read.host}:{read.port}",
-        "tls": read.tls.value,
-        "domain": read.domain,
-        "addresses": list(read.addresses),
-        "return_path": read.return_path_domain or None,
-        "dkim": read.dkim and f"{read.dkim.selector}._domainkey.{read.dkim.domain}",
-        "placement": "Dedicated" if read.dedicated else "Shared",
-        "limits": {name: value for name, value in limits.items() if value is not None and name != "sites"},
-        "tenants": list(spec.get("tenants") or ()),
+        **own,
         "paused": row["paused"],
-        "warmup": _warmup(spec, row["today"], row["sent_day"]),
         "slowdowns": slowdowns,
         "sent_minute": row["sent_minute"],
         "sent_hour": row["sent_hour"],
@@ -97,11 +91,38 @@ def _node(row: RowMapping, slowdowns: list[Row]) -> Row:
     }
 
 
+def _own(row: RowMapping) -> Row:
+    """What the node's spec says (`OWN`)."""
+    spec = row["spec"]
+    read = parse_node(row["name"], spec)
+    limits = spec.get("limits") or {}
+    values = (
+        f"{read.host}:{read.port}",
+        read.tls.value,
+        read.domain,
+        list(read.addresses),
+        read.return_path_domain or None,
+        read.dkim and f"{read.dkim.selector}._domainkey.{read.dkim.domain}",
+        "Dedicated" if read.dedicated else "Shared",
+        {name: value for name, value in limits.items() if value is not None and name != "sites"},
+        list(spec.get("tenants") or ()),
+        _warmup(spec, row["today"], row["sent_day"]),
+    )
+    return dict(zip(OWN, values, strict=True))
+
+
 def _warmup(spec: Mapping[str, Any], today: date, accepted: int) -> Row | None:
     found = warmup.cap(spec.get("warmup"), today)
     if found is None:
         return None
     return {"day": found.day, "cap": found.cap, "accepted": accepted, "remaining": max(found.cap - accepted, 0)}
+
+
+def _sites(spec: Mapping[str, Any], sent: Mapping[str, int]) -> list[Row]:
+    limiting = sorted(sites.limiting_sites(spec))
+    if sites.limits_of(sites.ROLLED_UP, spec) != sites.SiteLimits():
+        limiting.append(sites.DEFAULT)
+    return [_site(each, spec, sent) for each in limiting]
 
 
 def _site(name: str, spec: Mapping[str, Any], sent: Mapping[str, int]) -> Row:

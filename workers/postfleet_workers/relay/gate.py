@@ -22,6 +22,7 @@ from postfleet_workers.mail.admission import (
     sessions_at,
     slowed,
 )
+from postfleet_workers.mail.node import UNREADABLE
 from postfleet_workers.mail.sites import limiting_sites, limits_of
 from postfleet_workers.placement import is_dedicated, node_of, site_of
 from postfleet_workers.relay.allocate import Key
@@ -235,7 +236,7 @@ def node(
         dedicated = is_dedicated(spec)
         slow = slowed(slowdowns)
         sites = {site: _site(name, site, spec, slow.get(site, AT_FULL_SPEED)) for site in limiting_sites(spec)}
-    except (InputError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+    except UNREADABLE as error:
         return Node((), _sessions(name, 1), frozenset(), paused, invalid=f"{type(error).__name__}: {error}")
     return Node(limits, sessions, tenants, paused, dedicated=dedicated, sites=sites)
 
