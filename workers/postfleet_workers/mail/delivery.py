@@ -8,8 +8,8 @@ never dropped, when something it needs is missing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -145,12 +145,14 @@ class Delivery:
                 self._holdings.count(parcel)
                 self._found[job.id] = Done()
             else:
-                with self._blaming(job, parcel):
+                try:
                     found = self._address(job, parcel)
-                    if isinstance(found, Letter):
-                        letters.append(found)
-                    else:
-                        self._end(job, parcel, found)
+                except Exception as error:  # noqa: BLE001 - see _blame
+                    found = self._blame(job, parcel, error)
+                if isinstance(found, Letter):
+                    letters.append(found)
+                else:
+                    self._end(job, parcel, found)
         flown = False
         while letters:
             if flown and self._run.stopping():
@@ -198,12 +200,11 @@ class Delivery:
         seated: deque[tuple[Letter, Held]] = deque()
         while letters and not (seated and seated[0][0].big):
             letter = letters[0]
-            with self._blaming(letter.job, letter.parcel):
-                held = self._seat(letter, first=not seated)
-                if held is not None:
-                    seated.append((letter, held))
-                elif letter.job.id not in self._found:
-                    break
+            held = self._seat(letter, first=not seated)
+            if held is not None:
+                seated.append((letter, held))
+            elif letter.job.id not in self._found:
+                break
             letters.popleft()
         flights: list[Flight] = []
         while seated:
@@ -236,6 +237,8 @@ class Delivery:
                 self._close(letter, self._obstacles.fault(letter, fault))
         except PipeUnavailable as error:
             self._close(letter, self._obstacles.redis_away(error))
+        except Exception as error:  # noqa: BLE001 - see _blame
+            self._close(letter, self._blame(letter.job, letter.parcel, error))
         else:
             if held is None and first:
                 self._close(letter, self._without_session(letter))
@@ -249,9 +252,9 @@ class Delivery:
 
     def _admit(self, letter: Letter, *, first: bool) -> bool:
         """Whether the mail has its permit. If not, its outcome is found, or it waits for the next flights."""
-        permits, ask_for = self._holdings.permits(letter)
+        permits = self._holdings.permits(letter)
         try:
-            refused = permits.take(ask_for, patient=first)
+            refused = permits.take(lambda: self._holdings.alike(letter), patient=first)
         except PipeUnavailable as error:
             self._close(letter, self._obstacles.redis_away(error))
             return False
@@ -289,8 +292,7 @@ class Delivery:
             letter.retried = True
             letters.appendleft(letter)
         else:
-            with self._blaming(letter.job, letter.parcel):
-                self._judge(flight)
+            self._judge(flight)
         self._holdings.free(flight.held)
 
     def _judge(self, flight: Flight) -> None:
@@ -309,20 +311,17 @@ class Delivery:
         elif isinstance(error, PipeUnavailable):
             self._close(letter, self._obstacles.redis_away(error))
         elif error is not None:
-            raise error
+            self._close(letter, self._blame(letter.job, letter.parcel, error))
         else:
             self._close(letter, self._obstacles.claim_lost())
 
-    @contextmanager
-    def _blaming(self, job: Job, parcel: Parcel) -> Iterator[None]:
-        """What goes wrong inside is this mail's, and leaves those that began with it alone."""
-        try:
-            yield
-        except (PermanentError, InputError) as error:
-            self._end(job, parcel, failed(parcel.row.node, Phase.CONNECT, str(error)))
-        except Exception as error:
-            log.exception("job_raised", job_id=job.id, type=job.type)
-            self._end(job, parcel, Transient(f"{type(error).__name__}: {error}"))
+    @staticmethod
+    def _blame(job: Job, parcel: Parcel, error: Exception) -> Outcome:
+        """What went wrong with one mail is its own, whatever it is, and leaves those that began with it alone."""
+        if isinstance(error, PermanentError | InputError):
+            return failed(parcel.row.node, Phase.CONNECT, str(error))
+        log.error("job_raised", job_id=job.id, type=job.type, exc_info=error)
+        return Transient(f"{type(error).__name__}: {error}")
 
     def _close(self, letter: Letter, outcome: Outcome, *, accepted: bool = False) -> None:
         self._end(letter.job, letter.parcel, outcome)

@@ -59,15 +59,19 @@ class Holdings:
             self._counted.add(parcel.row.id)
             self._left[shelf(parcel, parcel.domain)] -= 1
 
-    def permits(self, letter: Letter) -> tuple[Permits, int]:
-        """The permits that this mail needs one of, and how many mails of the bundle need the same."""
+    def permits(self, letter: Letter) -> Permits:
+        """The permits that this mail needs one of."""
         own = shelf(letter.parcel, letter.destination.site)
         if own not in self._permits:
             limits = (*letter.parcel.limits, *letter.limits_there)
             self._permits[own] = Permits(self._limiter, limits, self._monotonic, self._pause)
+        return self._permits[own]
+
+    def alike(self, letter: Letter) -> int:
+        """How many mails of the bundle need the same permits, this one among them."""
         whole_route = letter.node.route(letter.destination.site) == letter.job.route and not letter.nameless
-        alike = sum(self._left.values()) if whole_route else self._left[shelf(letter.parcel, letter.parcel.domain)]
-        return self._permits[own], max(1, alike)
+        left = sum(self._left.values()) if whole_route else self._left[shelf(letter.parcel, letter.parcel.domain)]
+        return max(1, left)
 
     def session(self, letter: Letter, *, wait: bool) -> Held | None:
         """An open session for the mail; None if none is free, or came free in time.

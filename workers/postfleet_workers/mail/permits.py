@@ -30,11 +30,11 @@ class Permits:
         self._granted_at = 0.0
         self._answered_at = 0  # on the limiter's clock
 
-    def take(self, wanted: int, *, patient: bool = True) -> Admission | None:
-        """Take one permit; asks for `wanted` (what remains of the bundle) when none is left or they are too old.
+    def take(self, wanted: Callable[[], int], *, patient: bool = True) -> Admission | None:
+        """Take one permit; asks for as many as are `wanted` when none is left or they are too old.
 
         Args:
-            wanted: how many.
+            wanted: how many remain in the bundle.
             patient: wait for one that is nearly due (`is_near`).
 
         Returns:
@@ -48,10 +48,11 @@ class Permits:
         if self._left and self._monotonic() - self._granted_at > HOLD_SECONDS:
             self.give_back()
         if not self._left:
-            admission = self._limiter.acquire(self._limits, wanted)
+            count = wanted()
+            admission = self._limiter.acquire(self._limits, count)
             if patient and is_near(admission):
                 self._pause(admission.wait_seconds)
-                admission = self._limiter.acquire(self._limits, wanted)
+                admission = self._limiter.acquire(self._limits, count)
             if not admission.granted:
                 return admission
             self._left, self._answered_at = admission.granted, admission.at

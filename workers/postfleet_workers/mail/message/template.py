@@ -189,7 +189,7 @@ def _flatten(bound: BoundTemplate) -> list[str | _Path] | None:
 def _value(variables: Mapping[str, Any], path: str | _Path, html: bool) -> str:
     value = variables.get(path[0])
     if path[1] is not None:
-        value = value.get(path[1]) if isinstance(value, Mapping) else None
+        value = value.get(path[1]) if isinstance(value, dict | Mapping) else None
     if type(value) is str and not html:
         return value
     return str(to_liquid_string(value, html))
