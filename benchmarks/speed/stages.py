@@ -22,18 +22,19 @@ STAGES = {
     "claim": ("worker.runner:Runner._claim",),
     "load": ("mail.delivery:Delivery._load",),
     "render": ("mail.message.press:Press.make",),
-    "admission": ("mail.delivery:Delivery._permits_of", "mail.permits:Permits.take", "mail.permits:Permits.give_back"),
+    "admission": (
+        "mail.holdings:Holdings.permits", "mail.permits:Permits.take", "mail.permits:Permits.give_back",
+    ),
     "journal": (
         "worker.bundle:Bundle.begin", "worker.bundle:Bundle.dot", "worker.bundle:Bundle.reply",
         "worker.runner:Runner._open", "worker.runner:Runner._close",
     ),
     "smtp": (
-        "mail.smtp.session:SmtpSession.deliver",
-        "mail.smtp.sessions:Sessions.take",
-        "mail.smtp.sessions:Sessions.give_back",
+        "mail.smtp.transactions:Transaction.__init__", "mail.delivery:carry_out",
+        "mail.smtp.sessions:Sessions.take", "mail.smtp.sessions:Sessions.give_back",
     ),
     "dkim": ("mail.message.dkim:Signer.sign",),
-    "outcomes": ("worker.runner:Runner._write",),
+    "outcomes": ("mail.delivery:Delivery._land", "worker.runner:Runner._write"),
 }  # fmt: skip
 BOOKKEEPING = ("claim", "admission", "journal", "outcomes")
 EVERY_SECONDS = 0.5
