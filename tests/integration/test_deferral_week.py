@@ -102,8 +102,7 @@ def turn(bench: Bench, clock: VirtualClock) -> None:
     """Let the workers run all that is due."""
     with bench.engine.begin() as connection:
         connection.execute(text("UPDATE workers SET lease_until = postfleet_now() + interval '1 hour'"))
-        for queue in QUEUES:
-            rows.promote(connection, queue, 1000)
+        rows.promote(connection, QUEUES, 1000)
     jobs, claimed = bench.claim()
     began = clock.now()
     found = bench.perform(jobs, VirtualRun(bench, claimed.claim, clock=clock))

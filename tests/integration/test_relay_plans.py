@@ -59,17 +59,18 @@ MAILS = {
     "statuses": texts(["sent"] * 50),
     "unchanged": plain(range(1, 11)),
 }
+QUEUES = texts([QUEUE, "priority-high"])
 ABANDONED = {"queues": [QUEUE], "timeouts": "{}", "default_timeout": 1800.0, "most": 500}
 
 HOT = [
-    pytest.param(census.KEYS, {"queue": QUEUE}, "ix_jobs_available", id="groups"),
+    pytest.param(census.KEYS, {"queues": QUEUES}, "ix_jobs_available", id="groups"),
     pytest.param(census.COUNT, {"queue": QUEUE, **KEYS, "most": 100}, "ix_jobs_available", id="count"),
     pytest.param(census.OFFERED, {}, "ix_jobs_published", id="on offer"),
     pytest.param(census.EXECUTING, {}, "ix_jobs_executing", id="executing"),
     pytest.param(rows.PUBLISH, GROUP, "ix_jobs_available", id="publish"),
     pytest.param(rows.PUBLISH_SUSPECT, SUSPECT, "ix_jobs_suspects", id="publish a suspect"),
     pytest.param(rows.QUEUES, {}, "ix_jobs_available", id="queues"),
-    pytest.param(rows.PROMOTE, {"queue": QUEUE, "most": 100}, "ix_jobs_waiting", id="promote"),
+    pytest.param(rows.PROMOTE, {"queues": QUEUES, "most": 100}, "ix_jobs_waiting", id="promote"),
     pytest.param(rows.WAITING, {"queue": QUEUE, "most": 100}, "ix_jobs_waiting", id="waiting"),
     pytest.param(rows.ABANDONED, ABANDONED, "ix_jobs_executing", id="abandoned"),
     pytest.param(rows.LAPSE, {"queues": [QUEUE]}, "ix_jobs_published", id="lapse"),

@@ -36,7 +36,7 @@ def now() -> datetime:
 def groups(engine: Engine, budget: int = MANY, queue: str = QUEUE) -> dict[Key, census.Group]:
     with engine.connect() as connection:
         pipe = census.pipefuls(connection).get(queue, {})
-        found = census.count(connection, queue, census.keys(connection, queue), budget, pipe)
+        found = census.count(connection, queue, census.keys(connection, [queue])[queue], budget, pipe)
         return {group.key: group for group in found}
 
 
@@ -250,7 +250,7 @@ def test_due_rows_become_available_and_no_others(engine: Engine) -> None:
     change(engine, "UPDATE jobs SET state = 'retryable' WHERE id = :id", id=retried)
     move_clock(engine, "2 minutes")
     with engine.begin() as connection:
-        assert rows.promote(connection, QUEUE, MANY) == 2
+        assert rows.promote(connection, [QUEUE], MANY) == {QUEUE: 2}
     assert states(engine) == {
         soon: "available", later: "scheduled", retried: "available", elsewhere: "scheduled"
     }  # fmt: skip
@@ -260,7 +260,7 @@ def test_promotion_is_bounded_and_takes_the_longest_due_first(engine: Engine) ->
     late, early = add(engine, *[NewJob("probe", QUEUE, run_at=now() + timedelta(minutes=m)) for m in (9, 5)])
     move_clock(engine, "10 minutes")
     with engine.begin() as connection:
-        assert rows.promote(connection, QUEUE, most=1) == 1
+        assert rows.promote(connection, [QUEUE], most=1) == {QUEUE: 1}
     assert states(engine) == {late: "scheduled", early: "available"}
 
 
@@ -314,7 +314,7 @@ def as_lapse(connection: Connection, _: list[tuple[int, int]]) -> object:
 
 
 def as_promote(connection: Connection, _: list[tuple[int, int]]) -> object:
-    return rows.promote(connection, QUEUE, MANY)
+    return rows.promote(connection, [QUEUE], MANY)
 
 
 def as_expire(connection: Connection, _: list[tuple[int, int]]) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -41,7 +41,7 @@ class _Row(NamedTuple):
 
 
 # The parameters of `queries.SETTLE`, in the order of the row's fields, and how each is written.
-COLUMNS: tuple[tuple[str, Callable[[Iterable[Any]], str]], ...] = (
+COLUMNS: tuple[tuple[str, Callable[[Collection[Any]], str]], ...] = (
     ("job_ids", plain), ("statuses", texts), ("counted", plain), ("started", plain), ("expires", plain),
     ("replies", texts), ("outcomes", texts), ("publications", plain), ("workers", texts), ("nodes", texts),
     ("phases", texts), ("codes", plain), ("enhanced", texts), ("scopes", texts), ("fenced", plain),

@@ -184,7 +184,7 @@ def find(connection: Connection, wanted: Collection[Wanted], key: Key | None) ->
     parameters = {
         "tenants": texts([EVERYONE, *{tenant for tenant, _, _ in wanted}]),
         "addresses": texts(set(forms.values())),
-        "hashes": texts(each for several in hashes.values() for each in several),
+        "hashes": texts([each for several in hashes.values() for each in several]),
     }
     entries = {
         (row.tenant, row.address or row.hash): Suppressed(

@@ -14,24 +14,26 @@ from dataclasses import dataclass, replace
 from sqlalchemy import Connection, Row, text
 
 from postfleet_workers.relay.allocate import Key
+from postfleet_workers.store.arrays import texts
 
 # What may be offered now. Counting and offering ask for the same, or the relay would wait for what it can never offer.
 # Suspects (two strikes) are offered apart, see `rows.PUBLISH_SUSPECT`. The clock is read once, not for every row.
 DUE = """(published_until IS NULL OR published_until <= (SELECT postfleet_now())) AND strikes < 2
       AND (expires_at IS NULL OR expires_at > (SELECT postfleet_now())) AND run_at <= (SELECT postfleet_now())"""
 
-# A loose index scan: one probe per group, however many rows.
+# A loose index scan of each queue: one probe per group, however many rows.
 KEYS = text("""
-WITH RECURSIVE g AS (
-    (SELECT tenant, batch, route FROM jobs WHERE queue = :queue AND state = 'available'
-     ORDER BY tenant, batch, route LIMIT 1)
-    UNION ALL
-    SELECT n.tenant, n.batch, n.route FROM g CROSS JOIN LATERAL (
-        SELECT tenant, batch, route FROM jobs WHERE queue = :queue AND state = 'available'
-          AND (tenant, batch, route) > (g.tenant, g.batch, g.route)
-        ORDER BY tenant, batch, route LIMIT 1) n
-)
-SELECT tenant, batch, route FROM g
+SELECT q.queue, f.tenant, f.batch, f.route FROM unnest(CAST(:queues AS text[])) AS q(queue) CROSS JOIN LATERAL (
+    WITH RECURSIVE g AS (
+        (SELECT tenant, batch, route FROM jobs WHERE queue = q.queue AND state = 'available'
+         ORDER BY tenant, batch, route LIMIT 1)
+        UNION ALL
+        SELECT n.tenant, n.batch, n.route FROM g CROSS JOIN LATERAL (
+            SELECT tenant, batch, route FROM jobs WHERE queue = q.queue AND state = 'available'
+              AND (tenant, batch, route) > (g.tenant, g.batch, g.route)
+            ORDER BY tenant, batch, route LIMIT 1) n
+    )
+    SELECT tenant, batch, route FROM g) f
 """)
 # Of each group its most urgent rows up to a bound, from the index alone; and the type of its first row.
 COUNT = text(f"""
@@ -105,9 +107,12 @@ class Pipeful:
 NONE = Pipeful()
 
 
-def keys(connection: Connection, queue: str) -> list[Key]:
-    """The groups of the queue with available rows."""
-    return [_key(row) for row in connection.execute(KEYS, {"queue": queue})]
+def keys(connection: Connection, queues: Sequence[str]) -> dict[str, list[Key]]:
+    """The groups with available rows, by queue."""
+    found: dict[str, list[Key]] = defaultdict(list)
+    for row in connection.execute(KEYS, {"queues": texts(queues)}):
+        found[row.queue].append(_key(row))
+    return found
 
 
 def count(

@@ -164,7 +164,8 @@ class Relay:
         if poll or not self._owned:
             self._look_around(connection)
         queues = self.urgent_first(self._owned)
-        more_due = [queue for queue in queues if self._promote(connection, queue)]
+        with connection.begin():
+            promoted = rows.promote(connection, queues, PROMOTE_LIMIT)
         looks = self._publisher.publish(connection, queues, self._rules, self._live, full=poll)
         for look in looks:
             self._metrics.published(look.road, sum(look.published.values()))
@@ -175,13 +176,8 @@ class Relay:
             self._maintain(connection)
             if self._sisters.due():
                 sisters.even_out(connection, self._publisher.limiter, looks, self._rules)
-        return bool(more_due) or any(look.hungry for look in looks)
-
-    @staticmethod
-    def _promote(connection: Connection, queue: str) -> bool:
-        """Make due rows available; whether there may be more."""
-        with connection.begin():
-            return rows.promote(connection, queue, PROMOTE_LIMIT) == PROMOTE_LIMIT
+        more_due = PROMOTE_LIMIT in promoted.values()
+        return more_due or any(look.hungry for look in looks)
 
     def _look_around(self, connection: Connection) -> None:
         with connection.begin():

@@ -91,11 +91,10 @@ class Publisher:
         if open_looks:
             with connection.begin():
                 pipes = census.pipefuls(connection)
+                keys = census.keys(connection, sorted({look.queue for look in open_looks}))
             asking = still_to_ask(rules, pipes)
             for queue, own in groupby(open_looks, key=lambda look: look.queue):
-                with connection.begin():
-                    keys = census.keys(connection, queue)
-                by_road = _by_road(rules, queue, keys)
+                by_road = _by_road(rules, queue, keys.get(queue, ()))
                 pipes_by_road = _by_road(rules, queue, pipes.get(queue, {}))
                 for look in own:
                     look.pipe = {key: pipes[queue][key] for key in pipes_by_road.get(look.road, ())}
@@ -163,8 +162,9 @@ class Publisher:
                 look.groups += census.count(connection, look.queue, closed, CLOSED_LIMIT, look.pipe)
         if not open_groups:
             return
-        paces = self._pipe.paces(sorted({_pace_key(group) for group in open_groups}))
-        look.permits = self._permits(open_groups, rules, paces, asking)
+        routes = sorted({_pace_key(group) for group in open_groups})
+        paces = self._pipe.paces(routes)
+        look.permits = self._permits(open_groups, rules, paces | self._pipe.held(routes), asking)
         self._fill(connection, look, rules, open_groups, paces)
         self._published[look.road].update(look.published)
         for key, published in look.published.items():
@@ -220,11 +220,11 @@ class Publisher:
         return allocate(look.slots, demands, look.permits.now, self._turns[look.road]), sizes
 
     def _permits(
-        self, groups: Sequence[Group], rules: gate.Rules, paces: dict[str, float], asking: Counter[str]
+        self, groups: Sequence[Group], rules: gate.Rules, held: dict[str, float], asking: Counter[str]
     ) -> Permits:
         session_paces: dict[str, float] = {}
         for group in groups:  # the fastest of those that share sessions: what a slow one takes, its own limit bounds
-            pace = paces.get(_pace_key(group), 1.0)
+            pace = held.get(_pace_key(group), 1.0)
             for limit in rules.sessions(group.key[2]):
                 session_paces[limit.key] = min(pace, session_paces.get(limit.key, pace))
         limits = [limit for group in groups for limit in rules.limits(group.key)]

@@ -148,11 +148,18 @@ class Pipe:
                 pipe.execute()
 
     def paces(self, fields: Sequence[str]) -> dict[str, float]:
-        """Measured seconds per job by `<type>|<route>`, where known."""
+        """Measured seconds that a job takes of a thread, by `<type>|<route>`, where known."""
+        return self._seconds("postfleet:pace", fields)
+
+    def held(self, fields: Sequence[str]) -> dict[str, float]:
+        """Measured seconds that a job holds its place: longer, where a thread works on several at once."""
+        return self._seconds("postfleet:pace:held", fields)
+
+    def _seconds(self, key: str, fields: Sequence[str]) -> dict[str, float]:
         if not fields:
             return {}
         with pipe_errors():
-            values: Any = self._client.hmget("postfleet:pace", list(fields))
+            values: Any = self._client.hmget(key, list(fields))
         return {field: float(value) for field, value in zip(fields, values, strict=True) if value is not None}
 
     def announced(self) -> set[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 from sqlalchemy import Connection, text
 
@@ -14,15 +15,23 @@ from postfleet_workers.jobs import Job
 from postfleet_workers.ledger import COLUMNS, Items, as_job, split
 from postfleet_workers.relay.allocate import Key
 from postfleet_workers.relay.census import DUE, columns
+from postfleet_workers.store.arrays import texts
 
 # Every update of many rows locks them in a subselect that passes over what others hold: workers claim and settle in an
-# order of their own, and whoever waits for a lock while holding others can deadlock.
+# order of their own, and whoever waits for a lock while holding others can deadlock. Ids that come from there as an
+# array are looked up one by one; joined, the planner would read whole tables for a few thousand rows.
 
-# Due rows become available, queue by queue: the index then gives them in order, and no queue waits behind another's.
+# Due rows become available, so many of each queue: the index then gives them in order, and no queue waits behind
+# another's.
 PROMOTE = text("""
-UPDATE jobs SET state = 'available' WHERE id IN (
-    SELECT id FROM jobs WHERE state IN ('scheduled', 'retryable') AND queue = :queue
-      AND run_at <= postfleet_now() ORDER BY run_at LIMIT :most FOR UPDATE SKIP LOCKED)
+WITH promoted AS (
+    UPDATE jobs SET state = 'available' WHERE id = ANY(ARRAY(
+        SELECT w.id FROM unnest(CAST(:queues AS text[])) AS q(queue) CROSS JOIN LATERAL (
+            SELECT id FROM jobs WHERE state IN ('scheduled', 'retryable') AND queue = q.queue
+              AND run_at <= (SELECT postfleet_now()) ORDER BY run_at LIMIT :most FOR UPDATE SKIP LOCKED) w))
+    RETURNING queue
+)
+SELECT queue, count(*) AS jobs FROM promoted GROUP BY queue
 """)
 
 # A loose index scan: one probe per queue, however many rows.
@@ -60,14 +69,15 @@ GROUP BY w.route
 # Publishing is a lease: the row stays available, offered to one message until `published_until`.
 PUBLISH = text(f"""
 WITH picked AS (
-    SELECT id FROM jobs WHERE queue = :queue AND state = 'available' AND tenant = :tenant AND batch = :batch
-      AND route = :route AND {DUE}
-    ORDER BY priority, run_at, id LIMIT :most FOR UPDATE SKIP LOCKED
+    SELECT id, row_number() OVER (ORDER BY priority, run_at, id) AS place FROM (
+        SELECT id, priority, run_at FROM jobs WHERE queue = :queue AND state = 'available' AND tenant = :tenant
+          AND batch = :batch AND route = :route AND {DUE}
+        ORDER BY priority, run_at, id LIMIT :most FOR UPDATE SKIP LOCKED) urgent
 )
 UPDATE jobs j SET publication = j.publication + 1,
-    published_until = postfleet_now() + make_interval(secs => :seconds)
-FROM picked WHERE j.id = picked.id
-RETURNING j.id, j.publication, j.type, j.priority, j.run_at
+    published_until = (SELECT postfleet_now()) + make_interval(secs => :seconds)
+FROM picked WHERE j.id = picked.id AND j.id = ANY(ARRAY(SELECT id FROM picked))
+RETURNING j.id, j.publication, j.type, picked.place
 """)  # noqa: S608 - DUE is a constant
 
 # A job that saw two workers die is published alone, one at a time, so that the third death names the culprit.
@@ -158,9 +168,10 @@ class Abandoned:
     dead: bool
 
 
-def promote(connection: Connection, queue: str, most: int) -> int:
-    """Make up to `most` due rows available, the longest due first; how many."""
-    return connection.execute(PROMOTE, {"queue": queue, "most": most}).rowcount
+def promote(connection: Connection, queues: Sequence[str], most: int) -> dict[str, int]:
+    """Make up to `most` due rows of each queue available, the longest due first; how many of which."""
+    found = connection.execute(PROMOTE, {"queues": texts(queues), "most": most})
+    return {row.queue: row.jobs for row in found}
 
 
 def queues(connection: Connection) -> set[str]:
@@ -184,8 +195,8 @@ def publish(connection: Connection, queue: str, key: Key, most: int, seconds: fl
     """Offer up to `most` of a group's rows for `seconds`, most urgent first."""
     tenant, batch, route = key
     row = {"queue": queue, "tenant": tenant, "batch": batch, "route": route, "most": most, "seconds": seconds}
-    found = sorted(connection.execute(PUBLISH, row), key=lambda r: (r.priority, r.run_at, r.id))
-    return [Published(r.id, r.publication, r.type) for r in found]
+    found = sorted(connection.execute(PUBLISH, row).all(), key=itemgetter(3))
+    return [Published(r[0], r[1], r[2]) for r in found]
 
 
 def publish_suspect(connection: Connection, queue: str, keys: Sequence[Key], seconds: float) -> Published | None:

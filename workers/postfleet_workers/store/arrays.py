@@ -6,7 +6,7 @@ of a statement over fifty rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 
 def plain(values: Iterable[object]) -> str:
@@ -14,12 +14,15 @@ def plain(values: Iterable[object]) -> str:
     return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
-def texts(values: Iterable[str | None]) -> str:
+def texts(values: Collection[str | None]) -> str:
     """Texts, whatever is in them but NUL, which no text of PostgreSQL can hold; None is NULL."""
-    return "{" + ",".join(["NULL" if value is None else _quoted(value) for value in values]) + "}"
+    written = {value: _quoted(value) for value in set(values)}  # a bundle's have much in common
+    return "{" + ",".join([written[value] for value in values]) + "}"
 
 
-def _quoted(value: str) -> str:
+def _quoted(value: str | None) -> str:
+    if value is None:
+        return "NULL"
     if "\\" in value or '"' in value:
         value = value.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{value}"'

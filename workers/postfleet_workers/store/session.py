@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, text
@@ -24,6 +26,8 @@ CONNECT_ARGS = {
     "tcp_user_timeout": 30_000,  # milliseconds
     "options": "-c timezone=UTC -c statement_timeout=60000 -c idle_in_transaction_session_timeout=60000",
 }
+
+_DECODER = json.JSONDecoder()
 
 # SQLSTATE (PostgreSQL documentation, appendix A): connection, resources, operator intervention, rollback (deadlock).
 PASSING_CLASSES = ("08", "53", "57", "40")
@@ -50,8 +54,14 @@ def engine_for(database_url: str, *, connections: int = 3, application_name: str
         pool_size=connections,
         max_overflow=0,
         pool_timeout=30,
+        json_deserializer=_from_json,
         connect_args={**CONNECT_ARGS, "application_name": application_name},
     )
+
+
+def _from_json(data: bytes | str) -> Any:
+    """What `json.loads` does, but for trying which encoding bytes have: two values of every mail come by here."""
+    return _DECODER.decode(data if isinstance(data, str) else data.decode())
 
 
 @contextmanager

@@ -61,10 +61,10 @@ class Job(Base):
             "ix_jobs_expiring", "expires_at",
             postgresql_where=text("expires_at IS NOT NULL AND state IN ('scheduled', 'available', 'retryable')"),
         ),
-        # What is left of a campaign that is cancelled.
+        # What is left of a campaign that is cancelled; what executes has its own index.
         Index(
             "ix_jobs_batch", "batch", "id",
-            postgresql_where=text("batch <> '' AND state IN ('scheduled', 'available', 'executing', 'retryable')"),
+            postgresql_where=text("batch <> '' AND state IN ('scheduled', 'available', 'retryable')"),
         ),
         # The dead letters that people list.
         Index("ix_jobs_discarded", "queue", "id", postgresql_where=text("state = 'discarded'")),

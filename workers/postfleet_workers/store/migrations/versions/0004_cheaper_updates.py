@@ -23,7 +23,7 @@ ALTER TABLE emails SET (fillfactor = 45);
 
 DROP INDEX ix_jobs_batch;
 CREATE INDEX ix_jobs_batch ON jobs (batch, id)
-    WHERE batch <> '' AND state IN ('scheduled', 'available', 'executing', 'retryable');
+    WHERE batch <> '' AND state IN ('scheduled', 'available', 'retryable');
 """
 
 DOWNGRADE = """
