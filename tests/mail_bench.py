@@ -77,6 +77,8 @@ class BenchRun:
         self.bench.journal.reply(self.claim, job.id, detail)
         self.log.append(("journal reply", self.bench.message_id(job.id)))
 
+    def took(self, job: Job, seconds: float) -> None: ...
+
     def tell(self) -> None:
         self.on_tell()  # nothing is kept back here
 

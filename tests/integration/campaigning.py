@@ -86,6 +86,8 @@ class Running:
 
     def tell(self) -> None: ...
 
+    def took(self, job: Job, seconds: float) -> None: ...
+
     def now(self) -> datetime:
         return datetime.now(UTC)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from postfleet_workers import app as apps
 from postfleet_workers import epoch, ledger
 from postfleet_workers.enqueue import enqueue, enqueue_many
 from postfleet_workers.errors import StoreUnavailable
-from postfleet_workers.jobs import Done, Job, JobType, NewJob, Run, Trace, each
+from postfleet_workers.jobs import Done, Job, JobType, NewJob, Outcome, Run, Trace, each
 from postfleet_workers.settings import Settings
 from postfleet_workers.worker.process import Shape, assemble
 from postfleet_workers.worker.runner import Runner
@@ -158,8 +158,11 @@ class Harness:
         return [(job_id or 0, 1) for job_id in ids]
 
     def states(self) -> dict[int, str]:
+        return {row.id: row.state for row in self.rows("SELECT id, state FROM jobs ORDER BY id")}
+
+    def rows(self, statement: str) -> Sequence[Any]:
         with self.engine.connect() as connection:
-            return {row.id: row.state for row in connection.execute(text("SELECT id, state FROM jobs ORDER BY id"))}
+            return connection.execute(text(statement)).all()
 
 
 @pytest.fixture
@@ -245,3 +248,57 @@ def test_without_the_schema_a_process_says_what_to_do(fleet: Fleet, postgres: Po
     assert process.popen.wait(20) == 1
     said = [line for line in process.log.read_text().splitlines() if line.startswith("postfleet: ")]
     assert said == ["postfleet: the database has no Postfleet tables yet; run `postfleet migrate` first"]
+
+
+def test_jobs_begin_in_lots_and_one_that_was_running_when_its_worker_died_alone(harness: Harness) -> None:
+    lots: list[list[int]] = []
+
+    def perform(jobs: Sequence[Job], run: Run) -> Generator[Outcome, None, None]:
+        left = len(jobs)
+        while left:
+            lot = run.begun()
+            lots.append([job.id for job in lot])
+            left -= len(lot)
+            for _ in lot:
+                yield Done()
+
+    harness.app.registry.add(JobType("t", "q", perform, bundle_size=10, at_once=3))
+    items = harness.offer(8)
+    ids = [job_id for job_id, _ in items]
+    with harness.engine.begin() as connection:
+        connection.execute(text("UPDATE jobs SET strikes = 1 WHERE id = :id"), {"id": ids[4]})
+    harness.runner.run("t", items)
+    assert lots == [ids[:3], [ids[3]], [ids[4]], ids[5:]]
+    assert set(harness.states().values()) == {"completed"}
+
+
+def test_of_a_lot_that_breaks_off_each_job_has_the_outcome_that_it_got_to(harness: Harness) -> None:
+    """The first is done, the second raises, the third's dot is out, the fourth has only begun."""
+
+    def perform(jobs: Sequence[Job], run: Run) -> Generator[Outcome, None, None]:
+        lot = run.begun()
+        if len(lot) == 4:
+            yield Done()
+            assert run.dot(lot[2])
+            raise RuntimeError("a mistake")
+        for _ in jobs:
+            yield Done()
+
+    harness.app.registry.add(JobType("t", "q", perform, bundle_size=5, at_once=4, recover=unknown_after_the_dot))
+    harness.runner.run("t", harness.offer(5))
+    assert list(harness.states().values()) == ["completed", "retryable", "completed", "available", "completed"]
+    (raised,) = harness.rows("SELECT attempt, last_error FROM jobs WHERE state = 'retryable'")
+    assert (raised.attempt, raised.last_error) == (1, "RuntimeError: a mistake")
+
+
+def test_what_a_job_takes_of_a_thread_and_how_long_it_holds_its_place_are_told_apart(harness: Harness) -> None:
+    def perform(jobs: Sequence[Job], run: Run) -> Generator[Outcome, None, None]:
+        for job in jobs:
+            run.took(job, 60.0)
+            yield Done()
+
+    harness.app.registry.add(JobType("t", "q", perform, bundle_size=5, at_once=5))
+    harness.runner.run("t", harness.offer(5))
+    client = harness.app.client
+    assert float(client.hget("postfleet:pace:held", "t|") or 0) == 60.0
+    assert 0 < float(client.hget("postfleet:pace", "t|") or 0) < 60.0

@@ -184,6 +184,18 @@ def test_the_pipe_never_holds_more_than_its_threads_can_take_soon(engine: Engine
     assert len(relay.messages()) == 32
 
 
+def test_sessions_let_through_what_they_can_by_how_long_a_job_holds_one(
+    engine: Engine, relay: Relay, redis_client: redis.Redis
+) -> None:
+    """Eight at once take an eighth of a thread's time each, and hold their sessions for all of it."""
+    node(engine, maxConnections=2)
+    redis_client.hset("postfleet:pace", "bulk|n1", "0.125")
+    redis_client.hset("postfleet:pace:held", "bulk|n1", "1.0")
+    add(engine, *jobs(50, route="n1"))
+    relay.tick(threads=8)
+    assert sum(len(ids) for ids in relay.messages()) == 4, "what two sessions can do in two seconds"
+
+
 def test_types_are_never_mixed_in_a_bundle(engine: Engine, relay: Relay) -> None:
     mixed = [NewJob("bulk" if n % 2 else "single", QUEUE, {"n": n}) for n in range(20)]
     add(engine, *mixed)

@@ -159,6 +159,9 @@ class Run(Protocol):
     def tell(self) -> None:
         """Journal the answers now: this will take a while."""
 
+    def took(self, job: Job, seconds: float) -> None:
+        """How long the job itself took, where several that began together shared the time: it held its place so long."""
+
     def now(self) -> datetime:
         """The database's clock, carried forward by this process' monotonic one."""
 

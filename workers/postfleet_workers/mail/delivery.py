@@ -286,6 +286,7 @@ class Delivery:
 
     def _land(self, flight: Flight, letters: deque[Letter]) -> None:
         letter = flight.letter
+        self._run.took(letter.job, flight.transaction.seconds)
         if flight.used and not letter.retried and flight.transaction.session_had_ended:
             # Servers end a connection after so many mails or seconds, some without a word. That says nothing about this
             # mail: once more, over another.

@@ -61,6 +61,7 @@ class Bundle:
         self._replies: dict[int, str] = {}
         self._untold: dict[int, str] = {}
         self._lot: list[Job] = []
+        self._took: dict[int, float] = {}
 
     def stopping(self) -> bool:
         """See `jobs.Run`."""
@@ -86,6 +87,14 @@ class Bundle:
     def reply(self, job: Job, detail: str) -> None:
         """See `jobs.Run`."""
         self._replies[job.id] = self._untold[job.id] = detail  # goes with the next beginning, or by `tell`
+
+    def took(self, job: Job, seconds: float) -> None:
+        """See `jobs.Run`."""
+        self._took[job.id] = seconds
+
+    def held_seconds(self, job: Job) -> float | None:
+        """How long the job held its place, if its type said so."""
+        return self._took.get(job.id)
 
     def tell(self) -> None:
         """See `jobs.Run`.

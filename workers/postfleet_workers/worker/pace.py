@@ -1,4 +1,8 @@
-"""Measured seconds per job of a route, shared through Redis: the relay sizes bundles by it."""
+"""Measured seconds per job of a route, shared through Redis: what one takes of a thread, and how long it takes.
+
+The relay sizes bundles by the first. The second is longer where a thread works on several at once; so long a job holds
+its place under a limit of sessions.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from postfleet_workers.outcomes import put_back
 from postfleet_workers.pipe import pipe_errors
 
 KEY = "postfleet:pace"
+HELD_KEY = "postfleet:pace:held"
 WEIGHT = 0.2  # of the newest job in the moving average
 REPORT_SECONDS = 0.5
 
@@ -24,17 +29,19 @@ class Paces:
         self._client = client
         self._lock = threading.Lock()
         self._means: dict[str, float] = {}
+        self._held: dict[str, float] = {}
         self._changed: set[str] = set()
         self._reported = float("-inf")
 
-    def note(self, job: Job, seconds: float, outcome: Outcome) -> None:
-        """A job took so long; one that was put back says nothing."""
+    def note(self, job: Job, outcome: Outcome, of_thread: float, held: float) -> None:
+        """What a job took, in seconds; one that was put back says nothing."""
         if put_back(outcome):
             return
         field = f"{job.type}|{job.route}"
         with self._lock:
-            mean = self._means.get(field)
-            self._means[field] = seconds if mean is None else mean + WEIGHT * (seconds - mean)
+            for means, seconds in ((self._means, of_thread), (self._held, held)):
+                mean = means.get(field)
+                means[field] = seconds if mean is None else mean + WEIGHT * (seconds - mean)
             self._changed.add(field)
 
     def report(self) -> None:
@@ -48,7 +55,12 @@ class Paces:
             if now - self._reported < REPORT_SECONDS or not self._changed:
                 return
             self._reported = now
-            changed: dict[Any, Any] = {field: f"{self._means[field]:.6f}" for field in self._changed}
+            changed: list[dict[Any, Any]] = [
+                {field: f"{means[field]:.6f}" for field in self._changed} for means in (self._means, self._held)
+            ]
             self._changed.clear()
         with pipe_errors():
-            self._client.hset(KEY, mapping=changed)
+            pipe = self._client.pipeline(transaction=False)
+            pipe.hset(KEY, mapping=changed[0])
+            pipe.hset(HELD_KEY, mapping=changed[1])
+            pipe.execute()

@@ -191,10 +191,11 @@ class Runner:
                 first = False
                 del rest[: len(lot)]
                 seconds = clock.monotonic() - begun
+                share = seconds / len(lot)
                 ended = {}
                 for job, outcome in zip(lot, found, strict=True):
-                    stint.note(outcome, seconds / len(lot))
-                    self._paces.note(job, seconds / len(lot), outcome)
+                    stint.note(outcome, share)
+                    self._paces.note(job, outcome, share, bundle.held_seconds(job) or share)
                     ran(job, started_at, seconds, outcome)
                     self._note(bundle, job, outcome, started_at)
                     if word := outcomes.last_word(bundle.job_type, outcome):

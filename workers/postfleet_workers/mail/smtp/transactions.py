@@ -25,6 +25,7 @@ class Transaction:
         over: whether it has ended, by one of:
         answer: the reply that decided.
         error: ConnectionLost, or what kept the dot from being asked for. Neither: the dot was not to go out.
+        seconds: how long it took.
     """
 
     def __init__(self, session: SmtpSession, sender: str, recipient: str, message: bytes) -> None:
@@ -32,6 +33,8 @@ class Transaction:
         self.over = False
         self.answer: Answer | None = None
         self.error: Exception | None = None
+        self.seconds = 0.0
+        self._began = monotonic()
         self._steps = session.transaction(sender, recipient, message)
         self._until: float | None = None
         self._take(lambda: next(self._steps))
@@ -65,9 +68,12 @@ class Transaction:
         try:
             self._until = step()
         except StopIteration as end:
-            self.over, self.answer = True, end.value
+            self.answer = end.value
         except Exception as error:  # noqa: BLE001 - whatever it is: it must not take the others along
-            self.over, self.error = True, error
+            self.error = error
+        else:
+            return
+        self.over, self.seconds = True, monotonic() - self._began
 
 
 def carry_out(
