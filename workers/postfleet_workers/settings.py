@@ -70,8 +70,8 @@ class Settings(BaseSettings):
     )
     secret_key: SecretStr | None = Field(
         None,
-        description="Signs links and return paths and hashes erased addresses: 32 characters or more. Several as NEW,OLD: "
-        "the first signs, all are believed.",
+        description="Signs links and return paths and hashes erased addresses: 32 characters or more. Several as "
+        "NEW,OLD: the first signs, all are believed.",
     )
     public_url: str = Field(
         "",
