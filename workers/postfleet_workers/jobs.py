@@ -160,7 +160,7 @@ class Run(Protocol):
         """Journal the answers now: this will take a while."""
 
     def took(self, job: Job, seconds: float) -> None:
-        """How long the job itself took, where several that began together shared the time: it held its place so long."""
+        """How long the job itself took, where several that began together shared the time: so long it held a place."""
 
     def now(self) -> datetime:
         """The database's clock, carried forward by this process' monotonic one."""
