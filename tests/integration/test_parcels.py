@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Engine, text
 
 from integration.mail_steps import add_node
+from postfleet_workers.errors import InputError
 from postfleet_workers.mail import suppressions
 from postfleet_workers.mail.directory import Directory
 from postfleet_workers.mail.erasure import erase
@@ -86,6 +87,18 @@ def test_an_erased_address_is_known_by_its_hash_alone(engine: Engine) -> None:
 def test_the_place_of_an_erased_address_gets_no_mail(engine: Engine) -> None:
     found = load(engine, "e1@erased.invalid")
     assert (found["e1@erased.invalid"].suppressed or pytest.fail("not found")).reason is Reason.ERASURE
+
+
+def test_mail_of_a_node_that_these_workers_cannot_read_is_loaded_without_it(engine: Engine) -> None:
+    assert load(engine, "ann@example.org")["ann@example.org"].node is not None
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE sending_nodes SET spec = jsonb_set(spec, '{smtp,tls}', '\"Quantum\"')"))
+    with engine.begin() as connection:
+        jobs = connection.execute(text("SELECT job_id FROM emails")).scalars().all()
+        found = Store(Directory(), key=KEY).load(connection, [make_job(id=job) for job in jobs], 0.0, date(2026, 1, 1))
+        with pytest.raises(InputError, match="'n1' has an invalid spec: 'Quantum' is not a valid Tls"):
+            send_email(connection, NewEmail("acme", "ann@example.org", "n1", "Hi", "Hi"))
+    assert [parcel.node for parcel in found.values()] == [None]
 
 
 @given(st.text(alphabet="ann.@example-xn--ORGö\" '+=", max_size=30) | st.emails())

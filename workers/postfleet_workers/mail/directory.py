@@ -7,12 +7,15 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+import structlog
 from sqlalchemy import Connection, RowMapping, TextClause
 
 from postfleet_workers.mail import queries
 from postfleet_workers.mail.message.attachments import Attachments
-from postfleet_workers.mail.node import NodeSpec, parse_node
+from postfleet_workers.mail.node import UNREADABLE, NodeSpec, parse_node
 from postfleet_workers.throttling.limits import Limit, campaign_limits, tenant_limits
+
+log = structlog.get_logger(__name__)
 
 KEEP_SECONDS = 3.0
 
@@ -46,9 +49,12 @@ class Campaign:
 
 
 class Kept(Generic[K, V]):
-    """Values by key, read again when older than `KEEP_SECONDS`; a key without a value is not remembered."""
+    """Values by key, read again when older than `KEEP_SECONDS`; a key without a value is not remembered.
 
-    def __init__(self, statement: TextClause, make: Callable[[RowMapping], tuple[K, V]]) -> None:
+    `make` gives key and value of a row, or None for one that is as good as absent.
+    """
+
+    def __init__(self, statement: TextClause, make: Callable[[RowMapping], tuple[K, V] | None]) -> None:
         self._statement = statement
         self._make = make
         self._lock = threading.Lock()
@@ -73,7 +79,7 @@ class Kept(Generic[K, V]):
         """The same, as PostgreSQL has them now."""
         wanted = set(keys)
         rows = connection.execute(self._statement, {"keys": list(wanted)}).mappings()
-        fresh = dict(self._make(row) for row in rows)
+        fresh = dict(made for row in rows if (made := self._make(row)) is not None)
         with self._lock:
             for gone in wanted - fresh.keys():
                 self._values.pop(gone, None)
@@ -88,7 +94,7 @@ class Directory:
         self.campaigns: Kept[int, Campaign] = Kept(
             queries.LOAD_CAMPAIGNS, lambda row: (row["id"], Campaign(**dict(row)))
         )
-        self.nodes: Kept[str, NodeSpec] = Kept(queries.LOAD_NODES, lambda row: (row["name"], _node(row)))
+        self.nodes: Kept[str, NodeSpec] = Kept(queries.LOAD_NODES, _node)
         self.tenants: Kept[str, tuple[Limit, ...]] = Kept(
             queries.LOAD_TENANTS,
             lambda row: (row["name"], tenant_limits(row["name"], row["per_minute"], row["per_day"])),
@@ -96,5 +102,11 @@ class Directory:
         self.attachments = Attachments()
 
 
-def _node(row: RowMapping) -> NodeSpec:
-    return parse_node(row["name"], row["spec"], paused=row["paused"], slowdowns=row["slowdowns"])
+def _node(row: RowMapping) -> tuple[str, NodeSpec] | None:
+    """A node whose spec these workers cannot read, as a newer operator's may be, is absent to them: its mail waits."""
+    try:
+        node = parse_node(row["name"], row["spec"], paused=row["paused"], slowdowns=row["slowdowns"])
+    except UNREADABLE as error:
+        log.warning("node_unreadable", node=row["name"], error=f"{type(error).__name__}: {error}")
+        return None
+    return row["name"], node

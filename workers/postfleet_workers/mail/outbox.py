@@ -28,7 +28,7 @@ from postfleet_workers.mail.errors import ComposeRefused
 from postfleet_workers.mail.message import attachments, images
 from postfleet_workers.mail.message.headers import address
 from postfleet_workers.mail.message.template import check
-from postfleet_workers.mail.node import NodeSpec, parse_node
+from postfleet_workers.mail.node import UNREADABLE, NodeSpec, parse_node
 from postfleet_workers.mail.sites import by_domain
 from postfleet_workers.names import checked_name
 
@@ -127,7 +127,10 @@ def _node(connection: Connection, email: NewEmail, mailbox: str) -> NodeSpec:
         found = connection.execute(FIND_NODE, {"name": email.node}).one_or_none()
         if found is None:
             raise InputError(f"sending node {email.node!r} does not exist")
-        node = parse_node(email.node, found.spec, paused=found.paused)
+        try:
+            node = parse_node(email.node, found.spec, paused=found.paused)
+        except UNREADABLE as error:
+            raise InputError(f"sending node {email.node!r} has an invalid spec: {error}") from None
         if not node.open_to(email.tenant):
             raise InputError(f"sending node {email.node!r} is not open to tenant {email.tenant!r}")
         return node
