@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,7 +12,7 @@ import redis
 from sqlalchemy import Engine
 
 from mail_bench import Bench
-from postfleet_workers.jobs import Done, HandBack, Outcome, Snooze, Transient
+from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Snooze, Transient
 from postfleet_workers.mail.message.press import Press
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At
@@ -124,6 +124,24 @@ def test_sessions_that_turn_out_to_have_ended_delay_nothing(
     assert kinds(bench.run()) == [Done] * AT_ONCE
     assert bench.statuses() == ["sent"] * 2 * AT_ONCE
     assert len(bench.attempts()) == 2 * AT_ONCE
+
+
+def test_sessions_that_have_ended_without_a_word_are_not_tried_one_after_the_other(
+    bench: Bench, faulty: FaultyLab
+) -> None:
+    bench.node(faulty.port)
+    bench.enqueue(*names(AT_ONCE + 2))
+    jobs, run = bench.claim()
+    begin = run.begin
+
+    def begin_after_a_hang_up(lot: Sequence[Job]) -> None:
+        if lot[0] is jobs[AT_ONCE]:
+            faulty.hang_up()
+        begin(lot)
+
+    run.begin = begin_after_a_hang_up  # type: ignore[method-assign]
+    assert kinds(bench.perform(jobs, run)) == [Done] * (AT_ONCE + 2)
+    assert len(faulty.accepted) == AT_ONCE + 2
 
 
 def test_a_limit_lets_out_what_it_permits_and_the_rest_waits(bench: Bench, lab: Lab) -> None:

@@ -81,7 +81,8 @@ class Holdings:
             PipeUnavailable: Redis does not answer.
         """
         for held in self._free:
-            if held.fit and held.serves(letter.node, letter.destination):
+            # Where one session turned out to have ended the others may have, too: who comes again takes a proven one.
+            if held.fit and not letter.retried and held.serves(letter.node, letter.destination):
                 self._free.remove(held)
                 return held
         if not wait:
