@@ -126,6 +126,19 @@ def test_sessions_that_turn_out_to_have_ended_delay_nothing(
     assert len(bench.attempts()) == 2 * AT_ONCE
 
 
+def test_a_server_that_takes_no_further_session_is_sent_all_over_the_first_and_not_asked_again(
+    bench: Bench, faulty: FaultyLab
+) -> None:
+    bench.node(faulty.port)
+    bench.enqueue("first@b.example")
+    bench.run()
+    for _ in range(10):
+        faulty.fail(At.BANNER, reply="421 4.7.0 too many connections", drop=True)
+    bench.enqueue(*names(2 * AT_ONCE))
+    assert kinds(bench.run()) == [Done] * 2 * AT_ONCE
+    assert faulty.connections == 2, "the first, and one that was turned away"
+
+
 def test_sessions_that_have_ended_without_a_word_are_not_tried_one_after_the_other(
     bench: Bench, faulty: FaultyLab
 ) -> None:

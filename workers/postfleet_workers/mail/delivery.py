@@ -19,7 +19,7 @@ from postfleet_workers.errors import InputError, PermanentError, PipeUnavailable
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Run, Snooze, Transient
 from postfleet_workers.mail.admission import sessions_at
 from postfleet_workers.mail.directory import Directory
-from postfleet_workers.mail.errors import ConnectionLost, SetupFault, SmtpFault
+from postfleet_workers.mail.errors import ConnectionLost, SmtpFault
 from postfleet_workers.mail.holdings import Holdings
 from postfleet_workers.mail.letter import Letter
 from postfleet_workers.mail.message.press import Press, Supplies
@@ -233,8 +233,7 @@ class Delivery:
             if first or not letter.big:
                 held = self._holdings.session(letter, wait=first)
         except SmtpFault as fault:
-            if first or isinstance(fault, SetupFault):
-                self._close(letter, self._obstacles.fault(letter, fault))
+            self._close(letter, self._obstacles.fault(letter, fault))
         except PipeUnavailable as error:
             self._close(letter, self._obstacles.redis_away(error))
         except Exception as error:  # noqa: BLE001 - see _blame

@@ -9,12 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
+import structlog
+
 from postfleet_workers.errors import PipeUnavailable
+from postfleet_workers.mail.errors import SmtpFault
 from postfleet_workers.mail.letter import Lane, Letter, Shelf, shelf
 from postfleet_workers.mail.parcels import Parcel
 from postfleet_workers.mail.permits import Permits
 from postfleet_workers.mail.smtp.sessions import Held, Sessions
 from postfleet_workers.throttling.limiter import Limiter
+
+log = structlog.get_logger(__name__)
 
 # The mail behind it in its bundle goes elsewhere, and would be handed back as overdue.
 SITE_WAIT_SECONDS = 2.0
@@ -45,6 +50,7 @@ class Holdings:
         self._pause = pause
         self._wait_seconds = wait_seconds
         self._free: list[Held] = []
+        self._enough: set[Lane] = set()
         self._permits: dict[Shelf, Permits] = {}
         self._left: Counter[Shelf] = Counter()  # mails without a permit yet, by domain for want of site
         self._counted: set[int] = set()  # those that are not among them any more
@@ -76,8 +82,10 @@ class Holdings:
     def session(self, letter: Letter, *, wait: bool) -> Held | None:
         """An open session for the mail; None if none is free, or came free in time.
 
+        Without `wait` it is one more beside others: a server that does not let us in again is not asked for another.
+
         Raises:
-            SmtpFault: a new one could not be opened.
+            SmtpFault: the one that was waited for could not be opened.
             PipeUnavailable: Redis does not answer.
         """
         for held in self._free:
@@ -86,10 +94,18 @@ class Holdings:
                 self._free.remove(held)
                 return held
         if not wait:
-            return self._sessions.take(letter.node, 0.0, letter.destination)
+            return None if letter.lane in self._enough else self._one_more(letter)
         self.keep_sessions(())
         patience = min(self._wait_seconds, SITE_WAIT_SECONDS) if letter.nameless else self._wait_seconds
         return self._sessions.take(letter.node, patience, letter.destination)
+
+    def _one_more(self, letter: Letter) -> Held | None:
+        try:
+            return self._sessions.take(letter.node, 0.0, letter.destination)
+        except SmtpFault as fault:
+            log.info("no_further_session", node=letter.node.name, site=letter.destination.site, error=str(fault))
+            self._enough.add(letter.lane)
+            return None
 
     def free(self, held: Held) -> None:
         """A mail needs it no more; the next one may."""
