@@ -13,7 +13,7 @@ from postfleet_operator.memory_cluster import MemoryCluster
 from postfleet_operator.metrics import GAP_SECONDS, MOST_UNSERVED, Metrics
 from postfleet_operator.scaling.values import Bottleneck, Signal
 from unit.operator.building import healthy, load, lost, manifest, node_manifest
-from unit.operator.test_autoscaler import Signals
+from unit.operator.autoscaling import Signals
 
 EMAIL = {"namespace": "default", "pool": "email", "node": "shared"}
 
