@@ -88,6 +88,13 @@ def test_without_limits_the_limiter_is_not_asked() -> None:
     assert foresee(Away(MemoryEpoch(Clock())), [], {}, {}) == Permits({}, {})
 
 
+def test_a_look_that_only_fills_the_pipe_plans_nothing() -> None:
+    limiter = MemoryLimiter(MemoryEpoch(Clock()))
+    whole, brief = (foresee(limiter, PER_MINUTE, {}, {}, planned=planned) for planned in (True, False))
+    assert whole.plan
+    assert brief == Permits(whole.now, {}, whole.rates)
+
+
 def test_the_tightest_limit_is_named() -> None:
     found = Permits({}, {PER_MINUTE[0].key: 60, SESSIONS.key: 20, PER_DAY[0].key: 900})
     assert found.binding((*PER_MINUTE, SESSIONS, *PER_DAY)) == "node n1 maxConnections"

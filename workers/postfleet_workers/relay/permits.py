@@ -60,7 +60,12 @@ class Permits:
 
 
 def foresee(
-    limiter: Limiter, limits: Iterable[Limit], paces: Mapping[str, float], in_pipe: Mapping[str, int]
+    limiter: Limiter,
+    limits: Iterable[Limit],
+    paces: Mapping[str, float],
+    in_pipe: Mapping[str, int],
+    *,
+    planned: bool = True,
 ) -> Permits:
     """Ask the limiter, reading only, what the limits permit.
 
@@ -69,6 +74,7 @@ def foresee(
         limits: those of every group; duplicates are asked once.
         paces: seconds per job by the key of a limit of sessions: a session lets `seconds / pace` jobs through.
         in_pipe: by limit key, the jobs of any queue that have still to ask, see `still_to_ask`.
+        planned: for the next minute, too; otherwise there is no `plan`.
     """
     unique = {limit.key: limit for limit in limits}
     rates = [limit for limit in unique.values() if limit.key not in paces]
@@ -83,7 +89,7 @@ def foresee(
 
     return Permits(
         within(PUBLISH_HORIZON_SECONDS, SESSION_HORIZON_SECONDS),
-        within(PLAN_HORIZON_SECONDS, PLAN_HORIZON_SECONDS),
+        within(PLAN_HORIZON_SECONDS, PLAN_HORIZON_SECONDS) if planned else {},
         {
             key: limit.count / (max(paces[key], 0.001) if key in paces else limit.window_seconds)
             for key, limit in unique.items()

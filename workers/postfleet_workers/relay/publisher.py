@@ -164,7 +164,7 @@ class Publisher:
             return
         routes = sorted({_pace_key(group) for group in open_groups})
         paces = self._pipe.paces(routes)
-        look.permits = self._permits(open_groups, rules, paces | self._pipe.held(routes), asking)
+        look.permits = self._permits(open_groups, rules, paces | self._pipe.held(routes), asking, planned=full)
         self._fill(connection, look, rules, open_groups, paces)
         self._published[look.road].update(look.published)
         for key, published in look.published.items():
@@ -193,7 +193,8 @@ class Publisher:
             if suspect := rows.publish_suspect(connection, look.queue, open_keys, seconds):
                 messages.append((suspect.type, [(suspect.id, suspect.publication)]))
         # Committed first: a row that was pushed but not committed would be claimed by nobody, and never again.
-        self._pipe.push(look.road, messages, int(self._pipe.server_time() * 1000))
+        if messages:
+            self._pipe.push(look.road, messages, int(self._pipe.server_time() * 1000))
         look.messages += len(messages)
 
     def _takes(
@@ -220,7 +221,13 @@ class Publisher:
         return allocate(look.slots, demands, look.permits.now, self._turns[look.road]), sizes
 
     def _permits(
-        self, groups: Sequence[Group], rules: gate.Rules, held: dict[str, float], asking: Counter[str]
+        self,
+        groups: Sequence[Group],
+        rules: gate.Rules,
+        held: dict[str, float],
+        asking: Counter[str],
+        *,
+        planned: bool,
     ) -> Permits:
         session_paces: dict[str, float] = {}
         for group in groups:  # the fastest of those that share sessions: what a slow one takes, its own limit bounds
@@ -228,7 +235,7 @@ class Publisher:
             for limit in rules.sessions(group.key[2]):
                 session_paces[limit.key] = min(pace, session_paces.get(limit.key, pace))
         limits = [limit for group in groups for limit in rules.limits(group.key)]
-        return foresee(self.limiter, limits, session_paces, asking)
+        return foresee(self.limiter, limits, session_paces, asking, planned=planned)
 
     def _size(self, group: Group, paces: dict[str, float], slots: int) -> int:
         job_type = self._registry.find(group.type)
