@@ -12,8 +12,8 @@ from postfleet_operator.deployment import RenderSettings
 from postfleet_operator.memory_cluster import MemoryCluster
 from postfleet_operator.metrics import GAP_SECONDS, MOST_UNSERVED, Metrics
 from postfleet_operator.scaling.values import Bottleneck, Signal
-from unit.operator.building import healthy, load, lost, manifest, node_manifest
 from unit.operator.autoscaling import Signals
+from unit.operator.building import healthy, load, lost, manifest, node_manifest
 
 EMAIL = {"namespace": "default", "pool": "email", "node": "shared"}
 
