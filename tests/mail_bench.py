@@ -183,6 +183,11 @@ class Bench:
             )
         self.deps.directory.nodes._values.clear()
 
+    def node_spec(self, name: str = NODE) -> NodeSpec:
+        """The node as workers see it."""
+        with self.engine.connect() as connection:
+            return self.deps.directory.nodes.get(connection, [name], clock.monotonic())[name]
+
     def enqueue(self, *recipients: str, **changes: Any) -> list[int]:
         """One mail to each recipient; their email ids."""
         with self.engine.begin() as connection:

@@ -57,12 +57,45 @@ def test_mails_go_over_so_many_sessions_and_the_next_over_these_again(bench: Ben
     assert lab.connections == AT_ONCE
 
 
-@pytest.mark.parametrize("most", [1, 3])
-def test_where_fewer_sessions_are_allowed_the_mails_take_turns(bench: Bench, lab: Lab, most: int) -> None:
+@pytest.mark.parametrize(("most", "taken"), [(1, 1), (3, 1), (6, 3)])
+def test_where_few_sessions_are_allowed_a_thread_takes_half_of_them(
+    bench: Bench, lab: Lab, most: int, taken: int
+) -> None:
+    """Others are to find one, be it for urgent mail: their first comes before our second."""
     bench.node(lab.port, maxConnections=most)
     bench.enqueue(*names(9))
     assert kinds(bench.run()) == [Done] * 9
-    assert (len(lab.accepted), lab.connections) == (9, most)
+    assert (len(lab.accepted), lab.connections) == (9, taken)
+
+
+def test_who_waits_for_a_first_session_gets_one_of_a_bundle_that_has_several(bench: Bench, faulty: FaultyLab) -> None:
+    """All places are taken by one bundle; its thread gives all but one up as soon as another waits."""
+    bench.node(faulty.port, maxConnections=2 * AT_ONCE)
+    bench.enqueue(*names(3 * AT_ONCE))
+    jobs, run = bench.claim()
+    begin, got = run.begin, threading.Event()
+
+    def wait_for_one() -> None:
+        node = bench.node_spec()
+        for _ in range(AT_ONCE):  # the places that no second session may take
+            assert bench.sessions.take(node, 0.0)
+        assert bench.sessions.take(node, WAIT_SECONDS)
+        got.set()
+
+    other = threading.Thread(target=wait_for_one)
+
+    def begin_while_another_waits(lot: Sequence[Job]) -> None:
+        if lot[0] is jobs[AT_ONCE]:
+            other.start()
+            while not bench.sessions.awaited(bench.node_spec()):
+                pass
+        elif lot[0] is jobs[2 * AT_ONCE]:
+            assert got.wait(WAIT_SECONDS)
+        begin(lot)
+
+    run.begin = begin_while_another_waits  # type: ignore[method-assign]
+    assert kinds(bench.perform(jobs, run)) == [Done] * 3 * AT_ONCE
+    other.join()
 
 
 def test_sessions_that_end_after_their_share_are_replaced(bench: Bench, lab: Lab) -> None:

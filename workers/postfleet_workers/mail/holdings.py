@@ -50,7 +50,7 @@ class Holdings:
         self._pause = pause
         self._wait_seconds = wait_seconds
         self._free: list[Held] = []
-        self._enough: set[Lane] = set()
+        self._enough: set[Lane] = set()  # where there are no more to be had
         self._permits: dict[Shelf, Permits] = {}
         self._left: Counter[Shelf] = Counter()  # mails without a permit yet, by domain for want of site
         self._counted: set[int] = set()  # those that are not among them any more
@@ -82,7 +82,8 @@ class Holdings:
     def session(self, letter: Letter, *, wait: bool) -> Held | None:
         """An open session for the mail; None if none is free, or came free in time.
 
-        Without `wait` it is one more beside others: a server that does not let us in again is not asked for another.
+        Without `wait` it is one beside others. Where there is none the bundle does not ask for another again: whether
+        the server does not let us in so often, or others need the places more.
 
         Raises:
             SmtpFault: the one that was waited for could not be opened.
@@ -101,21 +102,24 @@ class Holdings:
 
     def _one_more(self, letter: Letter) -> Held | None:
         try:
-            return self._sessions.take(letter.node, 0.0, letter.destination)
+            held = self._sessions.take_another(letter.node, letter.destination)
         except SmtpFault as fault:
             log.info("no_further_session", node=letter.node.name, site=letter.destination.site, error=str(fault))
+            held = None
+        if held is None:
             self._enough.add(letter.lane)
-            return None
+        return held
 
     def free(self, held: Held) -> None:
         """A mail needs it no more; the next one may."""
         self._free.append(held)
 
     def keep_sessions(self, lanes: Collection[Lane]) -> None:
-        """Give back the free sessions that none of these mails can go over."""
+        """Give back the free sessions that none of these mails can go over, and all but one where others wait."""
         free, self._free = self._free, []
         for held in free:
-            if held.fit and (held.node.name, held.destination.key) in lanes:
+            spared = self._free and self._sessions.awaited(held.node)
+            if held.fit and not spared and (held.node.name, held.destination.key) in lanes:
                 self._free.append(held)
             else:
                 self._sessions.give_back(held)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -95,6 +96,7 @@ class Sessions:
         self._changed = threading.Condition()
         self._idle: dict[Lane, list[Held]] = {}
         self._busy: dict[str, Held] = {}
+        self._waiting: Counter[str] = Counter()  # threads, by node
         self._left: list[str] = []  # ids of sessions that said QUIT a moment ago
         self._closing = threading.Event()
         self._closed = threading.Event()
@@ -107,7 +109,7 @@ class Sessions:
             SmtpFault: a new one could not be opened, or could not a moment ago (`refusals`, `absences`).
             PipeUnavailable: Redis does not answer.
         """
-        login = self._credentials.of(node.name) if node.login and not node.direct else None
+        login = self._login(node)
         deadline = self._monotonic() + wait_seconds
         while True:
             if (held := self._reuse(node, destination, login)) or (held := self._try_open(node, destination, login)):
@@ -119,7 +121,25 @@ class Sessions:
                 if not self._idle.get(_lane(node, destination)) and not self._leasing.has_spare(
                     _places(node, destination)
                 ):
+                    self._waiting[node.name] += 1
                     self._changed.wait(min(left, ASK_AGAIN_SECONDS))
+                    self._waiting[node.name] -= 1
+
+    def take_another(self, node: NodeSpec, destination: Destination = OWN_SERVER) -> Held | None:
+        """One beside a session that the caller has: if nobody waits for a first one, and half of the places are free.
+
+        Raises:
+            SmtpFault: see `take`.
+            PipeUnavailable: Redis does not answer.
+        """
+        if self.awaited(node):
+            return None
+        login = self._login(node)
+        return self._reuse(node, destination, login) or self._try_open(node, destination, login, another=True)
+
+    def awaited(self, node: NodeSpec) -> bool:
+        """Whether somebody waits for a session of the node."""
+        return self._waiting[node.name] > 0
 
     def give_back(self, held: Held) -> None:
         """Return a session: kept for the next mail if it is fit, else closed."""
@@ -169,6 +189,9 @@ class Sessions:
         most = min(self._idle_seconds, DIRECT_IDLE_SECONDS) if held.node.direct else self._idle_seconds
         return now - held.idle_since >= most
 
+    def _login(self, node: NodeSpec) -> Login | None:
+        return self._credentials.of(node.name) if node.login and not node.direct else None
+
     def _reuse(self, node: NodeSpec, destination: Destination, login: Login | None) -> Held | None:
         while True:
             with self._changed:
@@ -186,21 +209,25 @@ class Sessions:
                 self._busy.pop(held.id, None)
             self._replace(held)
 
-    def _try_open(self, node: NodeSpec, destination: Destination, login: Login | None) -> Held | None:
+    def _try_open(
+        self, node: NodeSpec, destination: Destination, login: Login | None, *, another: bool = False
+    ) -> Held | None:
         if node.direct:  # no login to protect; servers that are away are remembered one by one (`absences`)
-            return self._open(node, destination, login)
+            return self._open(node, destination, login, another)
         told = True
         try:
-            held = self._refusals.attempt(node, login, lambda: self._open(node, destination, login))
+            held = self._refusals.attempt(node, login, lambda: self._open(node, destination, login, another))
             told = held is not None
             return held
         finally:
             if told:  # by the server; whoever waited to see whether the login works need not wait on
                 self._notify()
 
-    def _open(self, node: NodeSpec, destination: Destination, login: Login | None) -> Held | None:
-        places = _places(node, destination)
-        session_id = self._leasing.take(places) or self._inherit(node, destination, places)
+    def _open(self, node: NodeSpec, destination: Destination, login: Login | None, another: bool) -> Held | None:
+        places = _places(node, destination, another)
+        session_id = self._leasing.take(places)
+        if session_id is None and not another:
+            session_id = self._inherit(node, destination, places)
         if session_id is None:
             return None
         self._start_keeper()
@@ -292,9 +319,9 @@ def _lane(node: NodeSpec, destination: Destination) -> Lane:
     return node.name, destination.key
 
 
-def _places(node: NodeSpec, destination: Destination) -> list[Place]:
-    """What a session counts against."""
+def _places(node: NodeSpec, destination: Destination, another: bool = False) -> list[Place]:
+    """What a session counts against. For one beside another half of the places do not exist."""
     places = [(node.name, node.max_connections)]
     if (most := destination.limits.max_connections) is not None:
         places.append((at_site(node.name, destination.site), most))
-    return places
+    return [(name, max(1, most // 2)) for name, most in places] if another else places
