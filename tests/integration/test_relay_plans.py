@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 
 from integration.ledger_steps import QUEUE, change, plan
 from postfleet_local.stack import Postgres
-from postfleet_workers import ledger
+from postfleet_workers import administration, ledger
 from postfleet_workers.ledger import split
 from postfleet_workers.mail import queries
 from postfleet_workers.mail.settlement import COLUMNS
@@ -85,6 +85,9 @@ HOT = [
     pytest.param(rows.EXPIRED, {"queues": [QUEUE], "most": 100}, "ix_jobs_expiring", id="expired"),
     pytest.param(gauges.COUNT_QUEUES, {"queues": [QUEUE], "most": 100}, "ix_jobs_discarded", id="dead letters"),
     pytest.param(gauges.COUNT_QUEUES, {"queues": [QUEUE], "most": 100}, "ix_jobs_waiting", id="overdue"),
+    pytest.param(
+        administration.FIND_BATCH, {"batch": "campaign:1", "limit": 100}, "ix_jobs_batch", id="what is left of a batch"
+    ),
     pytest.param(gauges.COUNT_UNKNOWN, {"most": 100}, "ix_emails_status", id="unknown emails"),
 ]
 

@@ -21,12 +21,16 @@ SELECT id FROM jobs
 WHERE state = :state AND (CAST(:queue AS text) IS NULL OR queue = :queue) AND id > :after
 ORDER BY id LIMIT :limit
 """)
-# Two questions, as each has its index.
+# Two questions, as each has its index; what executes is never much. BETWEEN and the order keep the planner from walking
+# all jobs by their ids until enough of them are the batch's.
 FIND_BATCH = text("""
-(SELECT id FROM jobs WHERE batch = :batch AND batch <> '' AND state IN ('scheduled', 'available', 'retryable')
-   AND NOT cancel_requested ORDER BY id LIMIT :limit)
+WITH running AS MATERIALIZED (
+    SELECT id FROM jobs WHERE batch = :batch AND state = 'executing' AND NOT cancel_requested
+)
+(SELECT id FROM jobs WHERE batch BETWEEN :batch AND :batch AND batch <> ''
+   AND state IN ('scheduled', 'available', 'retryable') AND NOT cancel_requested ORDER BY batch, id LIMIT :limit)
 UNION ALL
-(SELECT id FROM jobs WHERE batch = :batch AND state = 'executing' AND NOT cancel_requested ORDER BY id LIMIT :limit)
+SELECT id FROM running
 ORDER BY id LIMIT :limit
 """)
 
