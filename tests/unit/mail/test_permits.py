@@ -31,7 +31,7 @@ def left(limiter: MemoryLimiter) -> int:
 def test_one_question_is_enough_for_a_bundle_and_the_rest_goes_back(clock: Clock, limiter: MemoryLimiter) -> None:
     before = left(limiter)
     permits = Permits(limiter, LIMIT, clock, clock.advance)
-    assert [permits.take(lambda: 50 - n) for n in range(3)] == [None] * 3
+    assert [permits.take(lambda: 50) for _ in range(3)] == [None] * 3
     assert left(limiter) == before - 50
     permits.give_back()
     assert left(limiter) == before - 3
