@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from mail_bench import Bench
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Snooze, Transient
 from postfleet_workers.mail.message.press import Press
+from postfleet_workers.mail.replies.reply import parse
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At
 
@@ -133,6 +134,24 @@ def test_a_mail_that_cannot_be_made_leaves_its_neighbours_alone(
     assert kinds(found) == [Done, Transient, Done, Done, Done]
     assert str(found[1]).count("ZeroDivisionError: of all mails, this one") == 1
     assert bench.statuses() == ["sent", "deferred", "sent", "sent", "sent"]
+
+
+def test_a_mistake_after_the_dot_makes_the_mail_unknown_not_sent_again(
+    bench: Bench, lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistakes = iter([True])
+
+    def stumble(code: int, words: bytes) -> Any:
+        if code == 250 and next(mistakes, False):
+            raise ZeroDivisionError("of all replies, this one")
+        return parse(code, words)
+
+    monkeypatch.setattr("postfleet_workers.mail.smtp.session.parse", stumble)
+    bench.node(lab.port)
+    bench.enqueue(*names(5))
+    assert kinds(bench.run()) == [Done] * 5
+    assert sorted(bench.statuses()) == ["sent"] * 4 + ["unknown"]
+    assert len(lab.accepted) == 5
 
 
 def test_a_lost_reply_makes_one_mail_unknown(bench: Bench, faulty: FaultyLab) -> None:

@@ -311,7 +311,10 @@ class Delivery:
         elif isinstance(error, PipeUnavailable):
             self._close(letter, self._obstacles.redis_away(error))
         elif error is not None:
-            self._close(letter, self._blame(letter.job, letter.parcel, error))
+            outcome = self._blame(letter.job, letter.parcel, error)
+            if sent := letter.job.id in self._noted:  # a mistake of ours is no reason to send it twice
+                outcome = self._obstacles.fault(letter, ConnectionLost(Phase.DOT, f"{type(error).__name__}: {error}"))
+            self._close(letter, outcome, accepted=sent)
         else:
             self._close(letter, self._obstacles.claim_lost())
 
