@@ -9,19 +9,16 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import pytest
 import redis
 from sqlalchemy import Engine, text
 
-from mail_bench import NODE, TENANT, Bench
-from postfleet_workers import epoch
-from postfleet_workers.jobs import Done, HandBack, Permanent, Snooze
+from mail_bench import Bench
+from postfleet_workers.jobs import Done, Permanent, Snooze
 from postfleet_workers.ledger import expired
 from postfleet_workers.mail.replies.outcome import Schedule
 from postfleet_workers.mail.smtp.session import Timeouts
-from postfleet_workers.outcomes import Rescued
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At
 
@@ -178,17 +175,6 @@ def test_without_a_reply_to_the_dot_the_mail_is_unknown_and_is_not_sent_again(
         assert bench.run_again() == []
 
 
-def test_mail_of_a_node_that_goes_on_after_a_pause_is_not_handed_back_by_what_was_known_before(
-    bench: Bench, lab: Lab
-) -> None:
-    bench.node(lab.port, paused=True)
-    bench.enqueue("a@b.example")
-    assert bench.run() == [HandBack(f"node {NODE} is paused")]
-    with bench.engine.begin() as connection:
-        connection.execute(text("UPDATE sending_nodes SET paused = false, spec = spec || '{\"paused\": false}'"))
-    assert [type(outcome) for outcome in bench.run()] == [Done]
-
-
 @pytest.mark.parametrize("how", ["dropped", "421"])
 def test_a_session_that_the_server_ends_between_mails_delays_nothing(bench: Bench, faulty: FaultyLab, how: str) -> None:
     bench.node(faulty.port)
@@ -202,94 +188,6 @@ def test_a_session_that_the_server_ends_between_mails_delays_nothing(bench: Benc
         bench.settle(jobs, bench.perform(jobs, run))
     assert bench.statuses() == ["sent"] * 3
     assert (len(faulty.accepted), faulty.connections) == (3, 2)
-
-
-def test_once_a_dot_is_forbidden_the_rest_of_the_bundle_is_handed_back_untried(bench: Bench, faulty: FaultyLab) -> None:
-    bench.node(faulty.port)
-    bench.enqueue(*(f"u{number}@b.example" for number in range(5)))
-    jobs, run = bench.claim()
-    run.before_dot = lambda job: bench.journal.revoke(run.claim, bench.epoch)
-    assert bench.perform(jobs, run) == [HandBack("the claim is no longer ours")] * 5
-    assert (len(faulty.accepted), faulty.connections) == (0, 1)
-
-
-def test_what_a_dead_worker_s_mail_was_put_off_with_waits_no_longer_for_having_been_held(bench: Bench) -> None:
-    bench.node(1)
-    bench.enqueue("a@b.example")
-    with bench.engine.begin() as connection:
-        connection.execute(text("UPDATE jobs SET snoozes = 12"))
-    jobs, run = bench.claim()
-    run.reply(jobs[0], "rcpt 450 4.2.0 greylisted")
-    (recovered,) = bench.rescue(jobs, run)
-    assert isinstance(recovered, Snooze)
-    assert recovered.seconds == 300
-
-
-@pytest.mark.parametrize(("at", "status"), [(At.MAIL, None), (At.RCPT, None), (At.DATA, None), (At.DOT, "unknown")])
-def test_a_worker_that_dies_at_a_phase_leaves_what_its_journal_says(
-    bench: Bench, faulty: FaultyLab, at: At, status: str | None
-) -> None:
-    """The worker is a thread that is stuck at the phase while the relay rescues its claim; then it goes on, fenced."""
-    bench.node(faulty.port)
-    bench.enqueue("a@b.example")
-    jobs, run = bench.claim()
-    release = threading.Event()
-    stuck = faulty.fail(at, release=release)
-    found: list[Any] = []
-    worker = threading.Thread(target=lambda: found.extend(bench.perform(jobs, run)))
-    worker.start()
-    assert stuck.reached.wait(10)
-    (recovered,) = bench.rescue(jobs, run)
-    release.set()
-    worker.join(10)
-    (settled,) = bench.settle(jobs, found)
-    assert not settled.accepted
-    if status:
-        assert isinstance(recovered, Done)
-        assert bench.statuses() == [status]
-        assert len(faulty.accepted) == 1
-        assert [(a["outcome"], a["fenced"]) for a in bench.attempts()] == [("unknown", False), ("sent", True)]
-    else:
-        assert isinstance(recovered, Rescued)
-        assert isinstance(found[0], HandBack)
-        assert faulty.accepted == []
-        bench.run()
-        assert bench.statuses() == ["sent"]
-        assert len(faulty.accepted) == 1
-
-
-def test_a_worker_that_dies_after_the_reply_has_sent_the_mail(bench: Bench, lab: Lab) -> None:
-    bench.node(lab.port)
-    lab.rcpt = {"gone@b.example": "550 5.1.1 no such user"}
-    bench.enqueue("a@b.example", "gone@b.example")
-    jobs, run = bench.claim()
-    bench.perform(jobs, run)  # and dies before it can settle
-    bench.rescue(jobs, run)
-    assert bench.statuses() == ["sent", "bounced"]
-    assert len(lab.accepted) == 1
-
-
-def test_a_flush_makes_what_was_claimed_and_not_reported_unknown(
-    bench: Bench, lab: Lab, redis_client: redis.Redis
-) -> None:
-    bench.node(lab.port)
-    bench.enqueue("a@b.example")
-    jobs, run = bench.claim()
-    redis_client.flushall()
-    epoch.keep(redis_client, live_workers=True)
-    bench.rescue(jobs, run)
-    assert bench.statuses() == ["unknown"]
-    assert lab.accepted == []
-
-
-def test_after_a_flush_no_dot_goes_out_for_an_old_claim(bench: Bench, lab: Lab, redis_client: redis.Redis) -> None:
-    bench.node(lab.port)
-    bench.enqueue("a@b.example")
-    jobs, run = bench.claim()
-    run.before_dot = lambda job: redis_client.flushall()
-    (outcome,) = bench.perform(jobs, run)
-    assert isinstance(outcome, HandBack)
-    assert lab.accepted == []
 
 
 def test_a_refused_connection_defers_one_mail_and_keeps_the_rest_waiting(bench: Bench) -> None:
@@ -337,148 +235,6 @@ def test_a_mail_that_cannot_be_made_fails_alone(bench: Bench, lab: Lab) -> None:
     assert bench.statuses() == ["failed", "failed", "sent"]
     assert [m.recipient for m in lab.accepted] == ["d@b.example"]
     assert "line break" in bench.emails()[0]["reply"]
-
-
-def test_a_spent_limit_hands_back_the_rest_and_names_itself(bench: Bench, lab: Lab) -> None:
-    bench.node(lab.port, perHour=100)  # so slow that no permit comes due while the test runs
-    bench.enqueue(*(f"u{i}@b.example" for i in range(10)))
-    found = bench.run()
-    sent = len(lab.accepted)
-    assert sent == 1  # a fresh bucket has no burst
-    assert [type(o) for o in found] == [Done] * sent + [HandBack] * (10 - sent)
-    assert {o.reason for o in found if isinstance(o, HandBack)} == {f"held by node {NODE} per_hour"}
-    assert bench.statuses() == ["sent"] * sent + ["queued"] * (10 - sent)
-    assert {(job["state"], job["attempt"]) for job in bench.jobs()[sent:]} == {("available", 0)}
-
-
-def test_a_tenants_limit_holds_as_well(bench: Bench, lab: Lab, engine: Engine) -> None:
-    bench.node(lab.port)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE tenants SET per_day = 5 WHERE name = :t"), {"t": TENANT})
-    bench.enqueue("a@b.example", "c@b.example")
-    found = bench.run()
-    assert [type(o) for o in found] == [Done, HandBack]
-
-
-def test_when_every_session_of_the_node_is_taken_the_bundle_goes_back(bench: Bench, lab: Lab) -> None:
-    bench.node(lab.port, maxConnections=1)
-    assert bench.leases.acquire([(NODE, 1)], "another worker's")
-    bench.enqueue("a@b.example", "c@b.example")
-    found = bench.run()
-    assert [type(o) for o in found] == [HandBack, HandBack]
-    assert lab.connections == 0
-    bench.leases.release([NODE], "another worker's")
-    bench.run()
-    assert bench.statuses() == ["sent", "sent"]
-
-
-def test_a_session_is_replaced_after_its_share_of_mails(bench: Bench, lab: Lab) -> None:
-    bench.node(lab.port, messagesPerConnection=3)
-    bench.enqueue(*(f"u{i}@b.example" for i in range(7)))
-    bench.run()
-    assert (len(lab.accepted), lab.connections, lab.most_open) == (7, 3, 1)
-
-
-def test_threads_share_the_sessions_of_their_process(bench: Bench, lab: Lab) -> None:
-    bench.node(lab.port, maxConnections=2)
-    bench.enqueue(*(f"u{i}@b.example" for i in range(40)))
-    jobs, run = bench.claim()
-    found: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda part=part: found.extend(bench.perform(part, run)))
-        for part in (jobs[i::4] for i in range(4))
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    assert lab.most_open <= 2
-    assert len(lab.accepted) == sum(type(o) is Done for o in found)
-    assert all(isinstance(o, Done | HandBack) for o in found)
-
-
-def test_a_paused_node_hands_back(bench: Bench, lab: Lab) -> None:
-    bench.node(lab.port)
-    bench.enqueue("a@b.example")
-    bench.node(lab.port, paused=True)
-    assert [type(o) for o in bench.run()] == [HandBack]
-
-
-def test_the_mail_of_a_node_that_is_gone_goes_back_and_uses_no_attempt(bench: Bench, lab: Lab, engine: Engine) -> None:
-    bench.node(lab.port)
-    bench.enqueue("a@b.example")
-    with engine.begin() as connection:
-        connection.execute(text("DELETE FROM sending_nodes"))
-    (outcome,) = bench.run()
-    assert outcome == Snooze(1.0, f"sending node {NODE} does not exist", kind="node_unknown")
-    assert [(job["state"], job["attempt"]) for job in bench.jobs()] == [("scheduled", 0)]
-    assert bench.statuses() == ["queued"]
-
-
-@pytest.mark.parametrize(
-    ("placement", "place", "served"),
-    [
-        pytest.param("Shared", "shared", True, id="shared mail, shared workers"),
-        pytest.param("Dedicated", NODE, True, id="its own workers"),
-        pytest.param("Dedicated", "shared", False, id="dedicated mail, shared workers"),
-        pytest.param("Shared", NODE, False, id="shared mail, once its own workers"),
-        pytest.param("Dedicated", "other-1", False, id="workers of another node"),
-    ],
-)
-def test_a_worker_puts_back_what_is_not_its_own(
-    engine: Engine, redis_client: redis.Redis, lab: Lab, placement: str, place: str, served: bool
-) -> None:
-    with closing(Bench(engine, redis_client, place=place)) as bench:
-        bench.node(lab.port, placement=placement)
-        bench.enqueue("a@b.example", "c@b.example")
-        found = bench.run()
-        if served:
-            assert ([type(o) for o in found], len(lab.accepted)) == ([Done] * 2, 2)
-            return
-        reason = f"node {NODE} is not served by {place} workers"
-        assert found == [Snooze(1.0, reason, kind="misplaced")] * 2
-        assert [(j["state"], j["attempt"], j["last_error"]) for j in bench.jobs()] == [("scheduled", 0, reason)] * 2
-        assert (bench.statuses(), lab.accepted) == (["queued"] * 2, [])
-
-
-def test_a_node_that_was_given_to_these_workers_a_moment_ago_is_theirs(
-    engine: Engine, redis_client: redis.Redis, lab: Lab
-) -> None:
-    with closing(Bench(engine, redis_client, place=NODE)) as bench:
-        bench.node(lab.port)
-        bench.enqueue("a@b.example")
-        assert [type(o) for o in bench.run()] == [Snooze]
-        with engine.begin() as connection:  # behind the directory's back
-            connection.execute(
-                text("UPDATE sending_nodes SET spec = jsonb_set(spec, '{workers,placement}', '\"Dedicated\"')")
-            )
-        assert [type(o) for o in bench.run_again()] == [Done]
-
-
-def test_a_node_that_was_taken_from_these_workers_and_deleted_is_gone(
-    engine: Engine, redis_client: redis.Redis, lab: Lab
-) -> None:
-    with closing(Bench(engine, redis_client, place="other-1")) as bench:
-        bench.node(lab.port)
-        bench.enqueue("a@b.example")
-        bench.run()
-        with engine.begin() as connection:
-            connection.execute(text("DELETE FROM sending_nodes"))
-        assert [o.kind for o in bench.run_again() if isinstance(o, Snooze)] == ["node_unknown"]
-
-
-def test_without_redis_mail_waits(bench: Bench, lab: Lab, engine: Engine) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    gone = redis.Redis(host="127.0.0.1", port=port)
-    bench.node(lab.port)
-    bench.enqueue("a@b.example", "c@b.example")
-    jobs, run = bench.claim()
-    bench.leases = bench.sessions._leasing._leases = type(bench.leases)(gone, 30.0)
-    found = bench.perform(jobs, run)
-    assert [type(o) for o in found] == [Snooze, Snooze]
-    assert [o.seconds for o in found if isinstance(o, Snooze)] == [5, 5]
-    assert lab.accepted == []
 
 
 def test_a_mail_that_was_sent_is_not_sent_when_its_job_runs_again(bench: Bench, lab: Lab, engine: Engine) -> None:
