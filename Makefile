@@ -33,7 +33,7 @@ demo: setup ## Send a campaign of 10,000 mails through a fleet of workers on thi
 	@$(BIN)/postfleet-local demo $(ARGS)
 
 test: setup ## Run everything that needs no cluster.
-	$(BIN)/pytest -n 4 --dist worksteal $(ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/pytest -n 4 --dist worksteal $(ARGS)
 
 test-unit: setup ## Run the tests that take milliseconds.
 	$(BIN)/pytest tests/unit $(ARGS)

@@ -34,6 +34,26 @@ def in_memory() -> str | None:
     return str(MEMORY) if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free > MEMORY_BYTES else None
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let every worker of xdist begin with its share of the tests that start fleets: no long one is left at the end."""
+    workers = getattr(config, "workerinput", {}).get("workercount", 1)
+    if workers == 1:
+        return
+    long = [item for item in items if starts_a_fleet(item)]
+    short = [item for item in items if not starts_a_fleet(item)]
+    bounds = [len(short) * number // workers for number in range(workers + 1)]
+    items[:] = [
+        item
+        for number, (begin, end) in enumerate(itertools.pairwise(bounds))
+        for item in (*long[number::workers], *short[begin:end])
+    ]
+
+
+def starts_a_fleet(item: pytest.Item) -> bool:
+    """Whether a test takes seconds, as it starts processes of ours."""
+    return "fleet" in getattr(item, "fixturenames", ()) or item.path.stem.startswith(("test_local_", "test_kind_"))
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
     with tempfile.TemporaryDirectory(prefix="postfleet-test-", dir=in_memory()) as folder:

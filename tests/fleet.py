@@ -133,10 +133,4 @@ class Fleet:
     def close(self) -> None:
         for process in self.processes:
             if process.popen.poll() is None:
-                process.signal(signal.SIGCONT)
-                process.popen.terminate()
-        for process in self.processes:
-            try:
-                process.popen.wait(10)
-            except subprocess.TimeoutExpired:
                 process.kill()
