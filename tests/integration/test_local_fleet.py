@@ -21,6 +21,7 @@ import psycopg
 import pytest
 import redis
 
+from postfleet_local import cli
 from postfleet_local.fleet import Fleet, Options
 from postfleet_local.home import QUICKSTART_MANIFESTS, Home, quickstart
 from postfleet_local.stack import Postgres
@@ -249,6 +250,14 @@ server = Postgres(Path(sys.argv[1])); server.start(); server.stop()
 """
 
 
+@pytest.fixture
+def handlers_kept() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
@@ -266,7 +275,15 @@ server = Postgres(Path(sys.argv[1])); server.start(); server.stop()
         pytest.param(["demo", "--dir", "{taken}"], "holds the data of another fleet", 2, id="folder of another"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], message: str, code: int) -> None:
+@pytest.mark.usefixtures("handlers_kept")
+def test_bad_input_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+    code: int,
+) -> None:
     pool = (quickstart() / "pool.yaml").read_text()
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "pool.yaml").write_text(pool.replace("  queues:", "  qeues: []\n  queues:"))
@@ -278,14 +295,20 @@ def test_bad_input_is_one_line(tmp_path: Path, arguments: list[str], message: st
     places = {name: tmp_path / name for name in ("bad", "none", "taken", "kept")}
     places |= {name: tmp_path / f"{name}.yaml" for name in ("narrow", "paused", "manual")}
     places["node"] = quickstart() / "node.yaml"
-    command = [LOCAL, *(argument.format(**places) for argument in arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
-    assert done.returncode == code
-    (line,) = done.stderr.splitlines()
+    monkeypatch.chdir(tmp_path)
+    assert cli.run([argument.format(**places) for argument in arguments]) == code
+    out, err = capfd.readouterr()
+    (line,) = err.splitlines()
     assert line.startswith("postfleet-local: ")
     assert message in line
-    assert done.stdout == ""
+    assert out == ""
     assert not (tmp_path / ".postfleet").exists()
+
+
+def test_the_command_ends_with_the_code_of_its_error(tmp_path: Path) -> None:
+    done = subprocess.run([LOCAL, "up", "-f", "none"], capture_output=True, text=True, cwd=tmp_path, timeout=SECONDS)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("postfleet-local: ")
 
 
 def test_without_a_command_there_is_help() -> None:
