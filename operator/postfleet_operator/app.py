@@ -50,6 +50,7 @@ RETRY_SECONDS = 2.0
 RETRY_MOST_SECONDS = 10.0
 STUCK_SECONDS = 60.0
 END_SECONDS = 10.0
+LOOK_SECONDS = 0.5
 # Pools that may wait for the API server at the same time.
 AT_ONCE = 8
 
@@ -142,7 +143,8 @@ class App:
             self._run("autoscaler", self._rounds(self.autoscaler, "autoscaler"))
             self._run("keeper", self._rounds(self.keeper, "keeper"))
             log.info("operating", namespaces=self._settings.watched or "all")
-            stop.wait()
+            while not stop.wait(LOOK_SECONDS):  # nobody sees a signal that comes right before a wait without an end
+                pass
         log.info("stopped")
 
     def _health(self) -> Health:
