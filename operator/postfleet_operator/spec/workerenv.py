@@ -39,9 +39,11 @@ NUMBERS: Mapping[str, Bounds] = {
             "POSTFLEET_SESSION_LEASE_SECONDS",
             "POSTFLEET_SMTP_TIMEOUT_SECONDS",
             "POSTFLEET_DOT_TIMEOUT_SECONDS",
+            "POSTFLEET_ATTACHMENT_DAYS",
         ),
         Bounds(),
     ),
+    "POSTFLEET_SMTP_SESSIONS_PER_THREAD": Bounds(least=1, most=50, above=False, whole=True),
     "POSTFLEET_RESERVED_FRACTION": Bounds(most=0.5, above=False),
     "POSTFLEET_START_WAIT_SECONDS": Bounds(above=False),
     **dict.fromkeys(
