@@ -135,8 +135,9 @@ def test_frozen_between_the_journal_and_the_dot_is_unknown_and_sent_at_most_once
     # The journal's write is on its way to Redis, which does not answer yet, when the worker freezes.
     redis_client.client_pause(4000, all=False)
     release.set()
-    blocked = lambda: [c for c in redis_client.client_list() if "b" in c["flags"] and c["cmd"].startswith("eval")]  # noqa: E731
-    fleet.until(lambda: redis_client.info("clients")["blocked_clients"] or blocked(), "the journal's write waits")
+    # Of all connections only the journal's speak protocol 2.
+    blocked = lambda: [c for c in redis_client.client_list() if "b" in c["flags"] and c["resp"] == "2"]  # noqa: E731
+    fleet.until(blocked, "the journal's write waits")
     frozen.worker.signal(signal.SIGSTOP)
     redis_client.client_unpause()
     frozen.rescued()
