@@ -26,6 +26,8 @@ from postfleet_workers.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+LOOK_SECONDS = 0.5
+
 
 def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], None]], int]) -> int:
     """Run `serve(on_ready)` in `processes` children until SIGTERM or until one of them ends.
@@ -77,7 +79,9 @@ def supervise(settings: Settings, processes: int, serve: Callable[[Callable[[], 
 
 def _wait(children: list[ForkProcess], metrics: SharedMetrics) -> list[ForkProcess]:
     """Wait until one or more end; those that still run."""
-    wait([child.sentinel for child in children])
+    sentinels = [child.sentinel for child in children]
+    while not wait(sentinels, LOOK_SECONDS):  # nobody sees a signal that comes right before a wait without an end
+        pass
     left = []
     for child in children:
         if child.is_alive():
