@@ -53,6 +53,7 @@ class BenchRun:
     log: list[tuple[str, Any]] = field(default_factory=list)
     before_dot: Callable[[Job], Any] = lambda job: None
     on_tell: Callable[[], Any] = lambda: None
+    untold: dict[int, str] = field(default_factory=dict)
     lots: dict[int, Sequence[Job]] = field(default_factory=dict)
 
     def stopping(self) -> bool:
@@ -60,7 +61,8 @@ class BenchRun:
 
     def begin(self, lot: Sequence[Job]) -> None:
         now = datetime.now(UTC).timestamp()
-        self.bench.journal.advance(self.claim, {}, {job.id: now for job in lot})
+        self.bench.journal.advance(self.claim, self.untold, {job.id: now for job in lot})
+        self.untold = {}
         self.lots[threading.get_ident()] = lot
 
     def begun(self) -> Sequence[Job]:
@@ -74,13 +76,15 @@ class BenchRun:
         return granted
 
     def reply(self, job: Job, detail: str) -> None:
-        self.bench.journal.reply(self.claim, job.id, detail)
+        self.untold[job.id] = detail
         self.log.append(("journal reply", self.bench.message_id(job.id)))
 
     def took(self, job: Job, seconds: float) -> None: ...
 
     def tell(self) -> None:
-        self.on_tell()  # nothing is kept back here
+        self.bench.journal.advance(self.claim, self.untold, {})
+        self.untold = {}
+        self.on_tell()
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -217,6 +221,7 @@ class Bench:
             run.begin(lot)
             found += [next(performing) for _ in lot]
         performing.close()
+        run.tell()
         return found
 
     def settle(self, jobs: Sequence[Job], found: Sequence[Outcome | outcomes.Rescued]) -> list[Settled]:

@@ -54,6 +54,7 @@ def test_what_a_dead_worker_s_mail_was_put_off_with_waits_no_longer_for_having_b
         connection.execute(text("UPDATE jobs SET snoozes = 12"))
     jobs, run = bench.claim()
     run.reply(jobs[0], "rcpt 450 4.2.0 greylisted")
+    run.tell()
     (recovered,) = bench.rescue(jobs, run)
     assert isinstance(recovered, Snooze)
     assert recovered.seconds == 300

@@ -13,8 +13,11 @@ from sqlalchemy import Engine
 
 from mail_bench import Bench
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Snooze, Transient
+from postfleet_workers.mail.holdings import Holdings
 from postfleet_workers.mail.message.press import Press
+from postfleet_workers.mail.obstacles import Obstacles
 from postfleet_workers.mail.replies.reply import parse
+from postfleet_workers.mail.smtp.exchange import OWN_SERVER
 from smtp_lab import FaultyLab, Lab, running
 from smtp_lab import Phase as At
 
@@ -247,6 +250,72 @@ def test_a_worker_that_dies_while_one_server_is_slow_knows_what_became_of_the_ot
     worker.join()
     assert phases == ["dot", "reply", "reply", "reply"]
     assert kinds(found) == [Done] * AT_ONCE
+
+
+def test_mails_that_take_turns_leave_one_in_doubt_when_their_worker_dies(bench: Bench, lab: Lab) -> None:
+    """One session, four mails: the replies to the first three are in the journal before the dot of the fourth."""
+    bench.node(lab.port, maxConnections=1)
+    bench.enqueue(*names(AT_ONCE))
+    jobs, run = bench.claim()
+    known: list[str] = []
+
+    def look(job: Job) -> None:
+        if job.id == jobs[-1].id:
+            traces = bench.journal.revoke(run.claim, bench.epoch)
+            known.extend(traces.of(each.id).phase for each in jobs)
+
+    run.before_dot = look
+    bench.perform(jobs, run)
+    assert known == ["reply", "reply", "reply", "begun"]
+
+
+def test_a_slow_server_keeps_one_session_and_no_other(bench: Bench, faulty: FaultyLab) -> None:
+    bench.node(faulty.port)
+    bench.enqueue(*names(AT_ONCE))
+    release = threading.Event()
+    faulty.fail(At.DOT, release=release)
+    jobs, run = bench.claim()
+    worker = threading.Thread(target=lambda: bench.perform(jobs, run))
+    worker.start()
+    node = bench.node_spec()
+    try:
+        held = []
+        while len(held) < AT_ONCE - 1:
+            held.append(bench.sessions.take(node, WAIT_SECONDS))
+            assert held[-1] is not None
+            assert faulty.connections <= 2 * AT_ONCE
+        for one in held:
+            bench.sessions.give_back(one)
+        while len(bench.sessions._idle.get((node.name, OWN_SERVER.key), [])) < AT_ONCE - 1:
+            assert worker.is_alive()
+    finally:
+        release.set()
+        worker.join()
+
+
+@pytest.mark.parametrize("where", ["permits", "free"])
+def test_what_goes_wrong_around_one_mail_is_its_own_and_loses_no_session(
+    bench: Bench, lab: Lab, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    mistakes = iter([True])
+    inner = Holdings.permits if where == "permits" else Obstacles.history
+
+    def stumble(*args: Any) -> Any:
+        if next(mistakes, False):
+            raise ZeroDivisionError("of all mails, this one")
+        return inner(*args)
+
+    if where == "permits":
+        monkeypatch.setattr(Holdings, "permits", stumble)
+    else:
+        monkeypatch.setattr(Obstacles, "history", stumble)
+    bench.node(lab.port)
+    bench.enqueue(*names(AT_ONCE))
+    found = bench.run()
+    assert kinds(found).count(Done) == (AT_ONCE - 1 if where == "permits" else AT_ONCE)
+    assert bench.statuses().count("sent") == AT_ONCE - 1
+    assert len(lab.accepted) == (AT_ONCE - 1 if where == "permits" else AT_ONCE)
+    assert not bench.sessions._busy
 
 
 def test_a_big_mail_goes_alone(bench: Bench, lab: Lab) -> None:

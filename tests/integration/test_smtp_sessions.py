@@ -94,6 +94,40 @@ def test_no_more_are_open_than_the_node_allows(pool: Pool, lab: Lab) -> None:
         pool.sessions.give_back(one)
 
 
+def test_another_session_is_one_of_the_first_half_idle_or_not(pool: Pool, lab: Lab) -> None:
+    four = node(lab.port, maxConnections=4)
+    idle = [pool.sessions.take(four, 0) for _ in range(4)]
+    for one in idle:
+        assert one is not None
+        pool.sessions.give_back(one)
+    first, second = pool.sessions.take(four, 0), pool.sessions.take_another(four)
+    assert first is not None
+    assert second is not None
+    assert pool.sessions.take_another(four) is None, "two are half of four"
+    third = pool.sessions.take(four, 0)
+    assert third is not None, "and somebody's first is none of these"
+    for one in (first, second, third):
+        pool.sessions.give_back(one)
+
+
+def test_a_server_that_takes_no_other_session_is_not_asked_for_a_while_and_is_none_the_worse(pool: Pool) -> None:
+    with running(FaultyLab()) as faulty:
+        many = node(faulty.port, maxConnections=20)
+        first = pool.sessions.take(many, 0)
+        assert first is not None
+        faulty.fail(At.BANNER, reply="421 4.7.0 too many connections", drop=True)
+        assert pool.sessions.take_another(many) is None
+        assert pool.sessions.take_another(many) is None
+        assert faulty.connections == 2
+        second = pool.sessions.take(many, 0)
+        assert second is not None, "a first one may be tried"
+        pool.clock.advance(31)
+        third = pool.sessions.take_another(many)
+        assert third is not None
+        for one in (first, second, third):
+            pool.sessions.give_back(one)
+
+
 def test_whoever_waits_gets_the_session_that_comes_back(pool: Pool, lab: Lab) -> None:
     one = node(lab.port, maxConnections=1)
     held = pool.sessions.take(one, 0)

@@ -149,6 +149,23 @@ def test_a_refusal_a_hang_up_and_a_silence_are_each_their_own(labs: list[FaultyL
     assert [each.session.usable for each in diary.transactions] == [True, False, False, True]
 
 
+@pytest.mark.parametrize("labs", [True], indirect=True, ids=["pipelining"])
+def test_after_a_mistake_in_the_envelope_no_other_mail_goes_over_the_session(
+    labs: list[FaultyLab], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its last replies are unread, and the next mail would take them for its own."""
+
+    def stumble(code: int, words: bytes) -> Any:
+        raise ZeroDivisionError("of all replies, this one")
+
+    labs[0].fail(At.RCPT, reply="550 5.1.1 no such user")
+    diary = Diary(begin(labs[:1]))
+    monkeypatch.setattr("postfleet_workers.mail.smtp.session.parse", stumble)
+    diary.carry_out()
+    assert isinstance(diary.transactions[0].error, ZeroDivisionError)
+    assert not diary.transactions[0].session.usable
+
+
 def test_without_leave_no_dot_goes_out(labs: list[FaultyLab]) -> None:
     diary = Diary(begin(labs), grants=False)
     diary.carry_out()

@@ -76,6 +76,26 @@ def test_what_was_not_accepted_is_free_again_where_it_was_reserved(clock: Clock,
     before = left(limiter)
     assert permits.take(lambda: 1) is None
     assert permits.take(lambda: 1) is not None
-    permits.not_accepted()
+    permits.not_accepted(permits.taken_at)
     assert permits.take(lambda: 1) is None
     assert left(limiter) == before - 2  # the mail was sent all the same
+
+
+def test_mails_that_go_out_together_give_back_what_each_of_them_took(clock: Clock, limiter: MemoryLimiter) -> None:
+    warmup = (warmup_limit("n1", 10_000),)
+    permits = Permits(limiter, warmup, clock, clock.advance)
+
+    def granted() -> int:
+        return limiter.peek_many([(warmup, 1000)], 0.0)[0].granted
+
+    limiter.acquire(warmup, 1)
+    clock.advance(3600)  # the burst is there again
+    before = granted()
+    taken = []
+    for _ in range(4):
+        assert permits.take(lambda: 1) is None
+        taken.append(permits.taken_at)
+        clock.advance(0.001)
+    for taken_at in taken:
+        permits.not_accepted(taken_at)
+    assert granted() == before

@@ -31,6 +31,8 @@ from postfleet_workers.throttling.redis import RedisSessions
 
 BUNDLE_SIZE = 50
 CONNECT_SECONDS = 30.0
+OPENING_SECONDS = 300.0
+ANOTHER_SECONDS = 2.0  # for a session beside others, while these stand still
 
 
 def job_types(services: Services) -> Iterable[JobType]:
@@ -48,6 +50,7 @@ def job_types(services: Services) -> Iterable[JobType]:
             connector(settings, resolver),
             credentials,
             monotonic=clock.monotonic,
+            connect_another=connector(settings, resolver, opening_seconds=ANOTHER_SECONDS),
         ),
         exchanges=MxExchanges(resolver, random.random),
         monotonic=clock.monotonic,
@@ -61,12 +64,16 @@ def job_types(services: Services) -> Iterable[JobType]:
     return [email_send(deps)]
 
 
-def connector(settings: Settings, resolver: Resolver) -> Connect:
-    """How this process opens sessions; certificates must be signed by the system's authorities (or SSL_CERT_FILE)."""
+def connector(settings: Settings, resolver: Resolver, opening_seconds: float = OPENING_SECONDS) -> Connect:
+    """How this process opens sessions; certificates must be signed by the system's authorities (or SSL_CERT_FILE).
+
+    Each step before the first mail is waited for at most `opening_seconds`.
+    """
     timeouts = Timeouts(
         connect=min(CONNECT_SECONDS, settings.smtp_timeout_seconds),
         reply=settings.smtp_timeout_seconds,
         dot=settings.dot_timeout_seconds,
+        opening=opening_seconds,
     )
     tls = ssl.create_default_context()
     direct = Direct(

@@ -25,7 +25,7 @@ from postfleet_workers.mail.letter import Letter
 from postfleet_workers.mail.message.press import Press, Supplies
 from postfleet_workers.mail.obstacles import SESSION_WAIT_SECONDS, Obstacles
 from postfleet_workers.mail.parcels import Parcel, Store
-from postfleet_workers.mail.permits import is_near
+from postfleet_workers.mail.permits import HOLD_SECONDS, is_near
 from postfleet_workers.mail.replies.outcome import (
     OVER,
     MailRecord,
@@ -155,6 +155,8 @@ class Delivery:
                     self._end(job, parcel, found)
         flown = False
         while letters:
+            if flown:
+                self._tell()
             if flown and self._run.stopping():
                 for letter in letters:
                     self._close(letter, HandBack("not begun"))
@@ -209,7 +211,7 @@ class Delivery:
         flights: list[Flight] = []
         while seated:
             letter, held = seated[0]
-            if letter.permits or self._admit(letter, first=not flights):
+            if self._is_admitted(letter) or self._admit(letter, first=not flights):
                 flights.append(_start(letter, held))
             elif letter.job.id in self._found:
                 self._holdings.free(held)
@@ -249,16 +251,26 @@ class Delivery:
             return self._obstacles.fault(letter, lost)
         return self._obstacles.no_session(letter)
 
+    def _is_admitted(self, letter: Letter) -> bool:
+        """Whether a mail that comes again may use the permit that it has."""
+        if letter.permits and self._deps.monotonic() - letter.admitted_at > HOLD_SECONDS:
+            self._give_permit_back(letter)
+        return letter.permits is not None
+
     def _admit(self, letter: Letter, *, first: bool) -> bool:
         """Whether the mail has its permit. If not, its outcome is found, or it waits for the next flights."""
-        permits = self._holdings.permits(letter)
         try:
+            permits = self._holdings.permits(letter)
             refused = permits.take(lambda: self._holdings.alike(letter), patient=first)
         except PipeUnavailable as error:
             self._close(letter, self._obstacles.redis_away(error))
             return False
+        except Exception as error:  # noqa: BLE001 - see _blame
+            self._close(letter, self._blame(letter.job, letter.parcel, error))
+            return False
         if refused is None:
-            letter.permits = permits
+            letter.permits, letter.permit_at = permits, permits.taken_at
+            letter.admitted_at = self._deps.monotonic()
             self._holdings.count(letter.parcel)
             return True
         if first or not is_near(refused):
@@ -271,20 +283,23 @@ class Delivery:
 
         def may_dot(transactions: Sequence[Transaction]) -> bool:
             asking = [of[transaction].letter.job for transaction in transactions]
-            self._noted.update(job.id for job in asking)  # from now on only an answer may follow: silence means unknown
-            return self._run.dot(*asking)
+            granted = self._run.dot(*asking)
+            if granted:  # from now on only an answer may follow: silence means unknown
+                self._noted.update(job.id for job in asking)
+            return granted
 
         def ended(transactions: Sequence[Transaction]) -> None:
             for transaction in transactions:
                 self._land(of[transaction], letters)
-            if len(transactions) < len(of):  # the others keep us waiting
-                with suppress(PipeUnavailable):
-                    self._run.tell()
+            if not all(transaction.over for transaction in of):  # the others keep us waiting, but nobody else
+                self._tell()
+                self._holdings.keep_sessions(())
 
         carry_out(list(of), may_dot, ended)
 
     def _land(self, flight: Flight, letters: deque[Letter]) -> None:
         letter = flight.letter
+        self._holdings.free(flight.held)
         self._run.took(letter.job, flight.transaction.seconds)
         if flight.used and not letter.retried and flight.transaction.session_had_ended:
             # Servers end a connection after so many mails or seconds, some without a word. That says nothing about this
@@ -292,8 +307,10 @@ class Delivery:
             letter.retried = True
             letters.appendleft(letter)
         else:
-            self._judge(flight)
-        self._holdings.free(flight.held)
+            try:
+                self._judge(flight)
+            except Exception as error:  # noqa: BLE001 - see _blame
+                self._close(letter, self._mistake(letter, error), accepted=letter.job.id in self._noted)
 
     def _judge(self, flight: Flight) -> None:
         """What came of it."""
@@ -311,12 +328,16 @@ class Delivery:
         elif isinstance(error, PipeUnavailable):
             self._close(letter, self._obstacles.redis_away(error))
         elif error is not None:
-            outcome = self._blame(letter.job, letter.parcel, error)
-            if sent := letter.job.id in self._noted:  # a mistake of ours is no reason to send it twice
-                outcome = self._obstacles.fault(letter, ConnectionLost(Phase.DOT, f"{type(error).__name__}: {error}"))
-            self._close(letter, outcome, accepted=sent)
+            raise error
         else:
             self._close(letter, self._obstacles.claim_lost())
+
+    def _mistake(self, letter: Letter, error: Exception) -> Outcome:
+        """A mistake of ours on a mail's way; after its dot it is no reason to send it twice."""
+        outcome = self._blame(letter.job, letter.parcel, error)
+        if letter.job.id in self._noted:
+            return self._obstacles.fault(letter, ConnectionLost(Phase.DOT, f"{type(error).__name__}: {error}"))
+        return outcome
 
     @staticmethod
     def _blame(job: Job, parcel: Parcel, error: Exception) -> Outcome:
@@ -328,9 +349,19 @@ class Delivery:
 
     def _close(self, letter: Letter, outcome: Outcome, *, accepted: bool = False) -> None:
         self._end(letter.job, letter.parcel, outcome)
-        if letter.permits and not accepted:
+        if not accepted:
+            self._give_permit_back(letter)
+
+    @staticmethod
+    def _give_permit_back(letter: Letter) -> None:
+        permits, letter.permits = letter.permits, None
+        if permits:
             with suppress(PipeUnavailable):  # what was reserved then counts as accepted: slower, never too fast
-                letter.permits.not_accepted()
+                permits.not_accepted(letter.permit_at)
+
+    def _tell(self) -> None:
+        with suppress(PipeUnavailable):  # only a crash before the outcomes are written needs it
+            self._run.tell()
 
     def _end(self, job: Job, parcel: Parcel, outcome: Outcome) -> None:
         self._holdings.count(parcel)

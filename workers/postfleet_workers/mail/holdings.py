@@ -9,17 +9,12 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
-import structlog
-
 from postfleet_workers.errors import PipeUnavailable
-from postfleet_workers.mail.errors import SmtpFault
 from postfleet_workers.mail.letter import Lane, Letter, Shelf, shelf
 from postfleet_workers.mail.parcels import Parcel
 from postfleet_workers.mail.permits import Permits
 from postfleet_workers.mail.smtp.sessions import Held, Sessions
 from postfleet_workers.throttling.limiter import Limiter
-
-log = structlog.get_logger(__name__)
 
 # The mail behind it in its bundle goes elsewhere, and would be handed back as overdue.
 SITE_WAIT_SECONDS = 2.0
@@ -50,6 +45,7 @@ class Holdings:
         self._pause = pause
         self._wait_seconds = wait_seconds
         self._free: list[Held] = []
+        self._in_use: set[Held] = set()
         self._enough: set[Lane] = set()  # where there are no more to be had
         self._permits: dict[Shelf, Permits] = {}
         self._left: Counter[Shelf] = Counter()  # mails without a permit yet, by domain for want of site
@@ -93,30 +89,32 @@ class Holdings:
             # Where one session turned out to have ended the others may have, too: who comes again takes a proven one.
             if held.fit and not letter.retried and held.serves(letter.node, letter.destination):
                 self._free.remove(held)
-                return held
+                return self._lent(held)
         if not wait:
-            return None if letter.lane in self._enough else self._one_more(letter)
+            return None if letter.lane in self._enough else self._lent(self._one_more(letter))
         self.keep_sessions(())
         patience = min(self._wait_seconds, SITE_WAIT_SECONDS) if letter.nameless else self._wait_seconds
-        return self._sessions.take(letter.node, patience, letter.destination)
+        return self._lent(self._sessions.take(letter.node, patience, letter.destination))
 
     def _one_more(self, letter: Letter) -> Held | None:
-        try:
-            held = self._sessions.take_another(letter.node, letter.destination)
-        except SmtpFault as fault:
-            log.info("no_further_session", node=letter.node.name, site=letter.destination.site, error=str(fault))
-            held = None
+        held = self._sessions.take_another(letter.node, letter.destination)
         if held is None:
             self._enough.add(letter.lane)
         return held
 
+    def _lent(self, held: Held | None) -> Held | None:
+        if held is not None:
+            self._in_use.add(held)
+        return held
+
     def free(self, held: Held) -> None:
         """A mail needs it no more; the next one may."""
+        self._in_use.discard(held)
         self._free.append(held)
 
     def keep_sessions(self, lanes: Collection[Lane]) -> None:
         """Give back the free sessions that none of these mails can go over, and all but one where others wait."""
-        free, self._free = self._free, []
+        free, self._free = sorted(self._free, key=lambda held: not held.fit), []  # to close one may take a moment
         for held in free:
             spared = self._free and self._sessions.awaited(held.node)
             if held.fit and not spared and (held.node.name, held.destination.key) in lanes:
@@ -125,7 +123,10 @@ class Holdings:
                 self._sessions.give_back(held)
 
     def give_back(self) -> None:
-        """At the end: all that is left."""
+        """At the end: all that is left, of mails too that were given up in the middle."""
+        for held in list(self._in_use):
+            held.session.abort()
+            self.free(held)
         self.keep_sessions(())
         for permits in self._permits.values():
             with suppress(PipeUnavailable):  # unused permits then count as used: slower, never too fast

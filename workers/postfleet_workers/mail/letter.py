@@ -26,6 +26,8 @@ class Letter:
     Attributes:
         mail: None until it is made.
         permits: where its permit was taken from; None until it was.
+        permit_at: by what it is given back.
+        admitted_at: when it was taken, on the monotonic clock, in seconds.
         retried: its first session turned out to have ended, this is the second.
     """
 
@@ -35,6 +37,8 @@ class Letter:
     destination: Destination
     mail: Mail | None = None
     permits: Permits | None = None
+    permit_at: int = 0
+    admitted_at: float = 0.0
     retried: bool = False
 
     @property

@@ -70,14 +70,19 @@ class Permits:
         if left:
             self._limiter.give_back(self._limits, left, self._answered_at)
 
-    def not_accepted(self) -> None:
-        """The mail that the last permit was taken for was not accepted: what was reserved for it is free again.
+    @property
+    def taken_at(self) -> int:
+        """Of the permit that was taken last: by it what was reserved finds back, see `not_accepted`."""
+        return self._answered_at
+
+    def not_accepted(self, taken_at: int) -> None:
+        """The mail that a permit was taken for was not accepted: what was reserved for it is free again.
 
         Raises:
             PipeUnavailable: the limiter does not answer; it then counts as accepted.
         """
         if self._reserved:
-            self._limiter.give_back(self._reserved, 1, self._answered_at)
+            self._limiter.give_back(self._reserved, 1, taken_at)
 
 
 def is_near(admission: Admission) -> bool:

@@ -102,8 +102,9 @@ class Bundle:
         Raises:
             PipeUnavailable: Redis does not answer.
         """
-        untold, self._untold = self._untold, {}
-        self._journal.advance(self.claim, untold, {})
+        if self._untold:
+            self._journal.advance(self.claim, self._untold, {})
+            self._untold = {}
 
     def begin(self, ended: Mapping[int, str], jobs: Sequence[Job]) -> None:
         """Journal in one how the jobs before ended, in words by id, and that these begin.
@@ -111,9 +112,9 @@ class Bundle:
         Raises:
             PipeUnavailable: Redis does not answer; the jobs may not begin.
         """
-        said, self._untold = {**ended, **self._untold}, {}
         now = self.now().timestamp()
-        self._journal.advance(self.claim, said, {job.id: now for job in jobs})
+        self._journal.advance(self.claim, {**ended, **self._untold}, {job.id: now for job in jobs})
+        self._untold = {}
         self._begun.update(job.id for job in jobs)
         self._lot = list(jobs)
 

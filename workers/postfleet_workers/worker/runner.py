@@ -191,9 +191,10 @@ class Runner:
                 first = False
                 del rest[: len(lot)]
                 seconds = clock.monotonic() - begun
-                share = seconds / len(lot)
+                each, aside = _shares(lot, found, bundle.held_seconds, seconds)
                 ended = {}
                 for job, outcome in zip(lot, found, strict=True):
+                    share = aside if outcomes.put_back(outcome) else each
                     stint.note(outcome, share)
                     self._paces.note(job, outcome, share, bundle.held_seconds(job) or share)
                     ran(job, started_at, seconds, outcome)
@@ -216,8 +217,11 @@ class Runner:
         except Exception as error:
             culprit, *others = lot[len(found) :]
             log.exception("job_raised", job_id=culprit.id, type=culprit.type)
-            found.append(self._recovered(bundle, culprit) or Transient(f"{type(error).__name__}: {error}"))
-            found += [self._recovered(bundle, job) or HandBack("another job of its lot raised") for job in others]
+            raised = Transient(f"{type(error).__name__}: {error}")
+            # Before any outcome it is nobody's in particular: each pays an attempt, or they would come back for ever.
+            spared = HandBack("another job of its lot raised") if found else raised
+            found.append(self._recovered(bundle, culprit) or raised)
+            found += [self._recovered(bundle, job) or spared for job in others]
             return found, True
         return found, False
 
@@ -335,6 +339,22 @@ class Runner:
             self._paces.report()
         except PipeUnavailable:
             log.info("journal_left_to_expire", claim=bundle.claim)
+
+
+def _shares(
+    lot: Sequence[Job], found: Sequence[Outcome], held: Callable[[Job], float | None], seconds: float
+) -> tuple[float, float]:
+    """What of a lot's time each job took that was done, and each that was put back.
+
+    The time is of those that were done; but for what only the others took, a silent server say.
+    """
+    back = [job for job, outcome in zip(lot, found, strict=True) if outcomes.put_back(outcome)]
+    done = [job for job, outcome in zip(lot, found, strict=True) if not outcomes.put_back(outcome)]
+    if not back or not done:
+        return seconds / len(lot), seconds / len(lot)
+    longest_back, longest_done = (max(held(job) or 0.0 for job in jobs) for jobs in (back, done))
+    aside = min(max(longest_back - longest_done, 0.0), seconds)
+    return (seconds - aside) / len(done), aside / len(back)
 
 
 def _lot(job_type: JobType, rest: Sequence[Job]) -> list[Job]:

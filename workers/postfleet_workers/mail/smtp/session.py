@@ -36,18 +36,25 @@ PATIENCE = {
 }
 
 
+OPENING = frozenset({Phase.CONNECT, Phase.BANNER, Phase.EHLO, Phase.STARTTLS, Phase.AUTH})
+
+
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """The longest waits, in seconds, below `PATIENCE`: for a connection, a reply, the reply to the final dot."""
+    """The longest waits, in seconds, below `PATIENCE`: for a connection, a reply, the reply to the final dot.
+
+    `opening` bounds each step before the first mail.
+    """
 
     connect: float = 30.0
     reply: float = 300.0
     dot: float = 600.0
+    opening: float = 300.0
 
     def of(self, phase: Phase) -> float:
         """How long to wait at this step."""
         most = {Phase.CONNECT: self.connect, Phase.DOT: self.dot}.get(phase, self.reply)
-        return min(PATIENCE[phase], most)
+        return min(PATIENCE[phase], most, self.opening if phase in OPENING else most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +217,9 @@ class SmtpSession:
             self.abort()
             if refused is None:
                 raise self._lost(phase, error) from error
+        except BaseException:  # replies may be unread: the next mail would take them for its own
+            self.abort()
+            raise
         return refused
 
     def _hear(self, phase: Phase) -> Generator[float, bool, tuple[int, bytes]]:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import structlog
 
 from postfleet_workers.mail.credentials import Credentials, Login
+from postfleet_workers.mail.errors import SmtpFault
 from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.smtp.exchange import OWN_SERVER, Destination
 from postfleet_workers.mail.smtp.leasing import Leasing, Names, names_of
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 IDLE_SECONDS = 30.0
 DIRECT_IDLE_SECONDS = 5.0  # other processes wait for the place, and receivers do not like to be kept
 ASK_AGAIN_SECONDS = 0.25
+NO_MORE_SECONDS = 30.0
 
 Connect = Callable[[NodeSpec, Destination, Login | None], SmtpSession]
 Lane = tuple[str, tuple[str, ...]]  # node and destination: what one session may serve
@@ -70,6 +72,7 @@ class Sessions:
     Args:
         leases: who may hold a connection, over the cluster.
         connect: opens a session with a destination, from its node.
+        connect_another: the same for one beside others, which nobody can need so much that it is long waited for.
         credentials: logins of the nodes.
         monotonic: a monotonic clock, in seconds.
         idle_seconds: an idle session is closed after this long, one with a recipient's server sooner.
@@ -85,9 +88,12 @@ class Sessions:
         monotonic: Callable[[], float],
         idle_seconds: float = IDLE_SECONDS,
         jitter: Callable[[], float] = random.random,
+        connect_another: Connect | None = None,
     ) -> None:
         self._leasing = Leasing(leases)
         self._connect = connect
+        self._connect_another = connect_another or connect
+        self._no_more: dict[Lane, float] = {}  # until when a server is not asked for another
         self._credentials = credentials
         self._monotonic = monotonic
         self._idle_seconds = idle_seconds
@@ -110,32 +116,59 @@ class Sessions:
             PipeUnavailable: Redis does not answer.
         """
         login = self._login(node)
+        if held := self._take_now(node, destination, login):
+            return held
         deadline = self._monotonic() + wait_seconds
-        while True:
-            if (held := self._reuse(node, destination, login)) or (held := self._try_open(node, destination, login)):
-                return held
-            left = deadline - self._monotonic()
-            if left <= 0 or self._closing.is_set():
-                return None
-            with self._changed:
-                if not self._idle.get(_lane(node, destination)) and not self._leasing.has_spare(
-                    _places(node, destination)
-                ):
-                    self._waiting[node.name] += 1
-                    self._changed.wait(min(left, ASK_AGAIN_SECONDS))
-                    self._waiting[node.name] -= 1
+        self._wait_by(node, 1)
+        try:
+            while (left := deadline - self._monotonic()) > 0 and not self._closing.is_set():
+                with self._changed:
+                    if not self._idle.get(_lane(node, destination)) and not self._leasing.has_spare(
+                        _places(node, destination)
+                    ):
+                        self._changed.wait(min(left, ASK_AGAIN_SECONDS))
+                if held := self._take_now(node, destination, login):
+                    return held
+        finally:
+            self._wait_by(node, -1)
+        return None
 
     def take_another(self, node: NodeSpec, destination: Destination = OWN_SERVER) -> Held | None:
         """One beside a session that the caller has: if nobody waits for a first one, and half of the places are free.
 
+        A server that does not let us in once more is not asked again for a while. It may be that it takes so many and
+        no more, which says nothing about the node or the server.
+
         Raises:
-            SmtpFault: see `take`.
             PipeUnavailable: Redis does not answer.
         """
-        if self.awaited(node):
+        lane, places = _lane(node, destination), _places(node, destination, another=True)
+        if self.awaited(node) or not self._less_than(places) or self._no_more.get(lane, 0.0) > self._monotonic():
             return None
         login = self._login(node)
-        return self._reuse(node, destination, login) or self._try_open(node, destination, login, another=True)
+        if held := self._reuse(node, destination, login):
+            return held
+        try:
+            return self._open(node, destination, login, another=True)
+        except SmtpFault as fault:
+            log.info("no_further_session", node=node.name, site=destination.site, error=str(fault))
+            now = self._monotonic()
+            self._no_more = {lane: until for lane, until in self._no_more.items() if until > now}
+            self._no_more[lane] = now + NO_MORE_SECONDS
+            return None
+
+    def _take_now(self, node: NodeSpec, destination: Destination, login: Login | None) -> Held | None:
+        return self._reuse(node, destination, login) or self._try_open(node, destination, login)
+
+    def _less_than(self, places: Iterable[Place]) -> bool:
+        """Whether this process works with fewer sessions than that."""
+        with self._changed:
+            busy = list(self._busy.values())
+        return all(sum(name in held.places for held in busy) < most for name, most in places)
+
+    def _wait_by(self, node: NodeSpec, threads: int) -> None:
+        with self._changed:
+            self._waiting[node.name] += threads
 
     def awaited(self, node: NodeSpec) -> bool:
         """Whether somebody waits for a session of the node."""
@@ -209,21 +242,21 @@ class Sessions:
                 self._busy.pop(held.id, None)
             self._replace(held)
 
-    def _try_open(
-        self, node: NodeSpec, destination: Destination, login: Login | None, *, another: bool = False
-    ) -> Held | None:
+    def _try_open(self, node: NodeSpec, destination: Destination, login: Login | None) -> Held | None:
         if node.direct:  # no login to protect; servers that are away are remembered one by one (`absences`)
-            return self._open(node, destination, login, another)
+            return self._open(node, destination, login)
         told = True
         try:
-            held = self._refusals.attempt(node, login, lambda: self._open(node, destination, login, another))
+            held = self._refusals.attempt(node, login, lambda: self._open(node, destination, login))
             told = held is not None
             return held
         finally:
             if told:  # by the server; whoever waited to see whether the login works need not wait on
                 self._notify()
 
-    def _open(self, node: NodeSpec, destination: Destination, login: Login | None, another: bool) -> Held | None:
+    def _open(
+        self, node: NodeSpec, destination: Destination, login: Login | None, *, another: bool = False
+    ) -> Held | None:
         places = _places(node, destination, another)
         session_id = self._leasing.take(places)
         if session_id is None and not another:
@@ -232,7 +265,7 @@ class Sessions:
             return None
         self._start_keeper()
         try:
-            session = self._connect(node, destination, login)
+            session = (self._connect_another if another else self._connect)(node, destination, login)
         except BaseException:
             self._leasing.spare(session_id)
             self._notify()
