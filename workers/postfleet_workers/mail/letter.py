@@ -13,7 +13,7 @@ from postfleet_workers.mail.permits import Permits
 from postfleet_workers.mail.smtp.exchange import Destination
 from postfleet_workers.throttling.limits import Limit
 
-BIG_OCTETS = 65_536  # of a smaller mail the kernel takes all at once
+BIG_OCTETS = 65_536  # of a smaller mail the kernel mostly takes all at once
 
 Lane = tuple[str, tuple[str, ...]]  # node and destination
 Shelf = tuple[str, str, int | None, str]  # node, tenant, campaign and site: mail under the same limits
