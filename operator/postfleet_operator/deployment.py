@@ -12,6 +12,7 @@ from typing import Any
 
 from postfleet_operator.overlay import overlay
 from postfleet_operator.spec import API_VERSION, JobPool
+from postfleet_operator.spec.container import EnvFrom, EnvVar
 from postfleet_operator.spec.podtemplate import (
     CONTAINER,
     CREDENTIALS_DIR,
@@ -20,7 +21,6 @@ from postfleet_operator.spec.podtemplate import (
     NODE_LABEL,
     POOL_LABEL,
 )
-from postfleet_operator.spec.pool import EnvFrom, EnvVar
 from postfleet_operator.workerset import WorkerSet
 
 HEALTH_PORT = 8080
