@@ -68,10 +68,10 @@ def test_a_rescuer_reads_how_far_each_job_got(world, now):
     journal = world.journal
     journal.open("c1", "worker-a", now)
     for job_id in (1, 2, 3):
-        journal.begin("c1", job_id, 1_800_000_000.25)
+        journal.advance("c1", {}, {job_id: 1_800_000_000.25})
     for job_id in (1, 2):
         assert journal.dot("c1", job_id)
-    journal.reply("c1", 1, "250 2.0.0 ok: queued as 1:2")
+    journal.advance("c1", {1: "250 2.0.0 ok: queued as 1:2"}, {})
     traces = journal.revoke("c1", now)
     assert traces.complete
     assert traces.of(1) == Trace("reply", "250 2.0.0 ok: queued as 1:2")
@@ -104,17 +104,17 @@ def test_dots_go_out_together_or_not_at_all(world, now):
 def test_a_begin_hides_nothing_that_is_known_already(world, now):
     world.journal.open("c1", "worker-a", now)
     world.journal.dot("c1", 1)
-    world.journal.begin("c1", 1, 1.0)
+    world.journal.advance("c1", {}, {1: 1.0})
     assert world.journal.revoke("c1", now).of(1).phase == "dot"
 
 
 def test_after_revoke_no_dot_goes_out_and_nothing_is_noted(world, now):
     world.journal.open("c1", "worker-a", now)
-    world.journal.begin("c1", 1, 1.0)
+    world.journal.advance("c1", {}, {1: 1.0})
     before = world.journal.revoke("c1", now)
     assert not world.journal.dot("c1", 1)
-    world.journal.reply("c1", 1, "250 ok")
-    world.journal.begin("c1", 2, 2.0)
+    world.journal.advance("c1", {1: "250 ok"}, {})
+    world.journal.advance("c1", {}, {2: 2.0})
     world.journal.close("c1")
     assert world.journal.revoke("c1", now) == before
     assert not world.journal.open("c1", "worker-a", now)
@@ -133,7 +133,7 @@ def test_a_worker_stopped_between_its_claim_and_open_can_never_open_it(world, no
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed by a relay", "not noticed yet"])
 def test_in_another_epoch_no_dot_goes_out_and_no_entry_proves_nothing(world, now, fault, noticed):
     world.journal.open("c1", "worker-a", now)
-    world.journal.begin("c1", 1, 1.0)
+    world.journal.advance("c1", {}, {1: 1.0})
     getattr(world, fault)()
     if noticed:
         world.keep(live_workers=True)
@@ -147,7 +147,7 @@ def test_in_another_epoch_no_dot_goes_out_and_no_entry_proves_nothing(world, now
 def test_what_a_restart_kept_is_still_told(world, now):
     world.journal.open("c1", "worker-a", now)
     world.journal.dot("c1", 1)
-    world.journal.reply("c1", 1, "250 ok")
+    world.journal.advance("c1", {1: "250 ok"}, {})
     world.journal.dot("c1", 2)
     world.restart()
     world.keep(live_workers=True)
@@ -166,7 +166,7 @@ def test_a_journal_that_lost_its_key_proves_nothing(world, now):
     world.journal.dot("c1", 1)
     world.lose_journal("c1")
     assert not world.journal.dot("c1", 2)
-    world.journal.begin("c1", 3, 1.0)
+    world.journal.advance("c1", {}, {3: 1.0})
     traces = world.journal.revoke("c1", now)
     assert not traces.complete
     assert traces.of(1) == traces.of(3) == Trace("", complete=False)
@@ -198,7 +198,7 @@ def test_a_closed_claim_is_over_but_can_still_be_read(world, now):
 @pytest.mark.parametrize("detail", ["", "250 grüße ✓", "421-4.7.28 first\r\n421 4.7.28 second", "reply:dot", "1"])
 def test_any_reply_comes_back_as_it_was(world, now, detail):
     world.journal.open("c1", "worker-a", now)
-    world.journal.reply("c1", 1, detail)
+    world.journal.advance("c1", {1: detail}, {})
     assert world.journal.revoke("c1", now).of(1) == Trace("reply", detail)
 
 
@@ -264,11 +264,11 @@ def test_redis_and_its_twin_agree_on_any_sequence(valkey, steps):
                 case "open":
                     answers.append(journal.open(claim, "worker-a", world.current() or began))
                 case "begin":
-                    answers.append(journal.begin(claim, job_id, 1.5))
+                    answers.append(journal.advance(claim, {}, {job_id: 1.5}))
                 case "dot":
                     answers.append(journal.dot(claim, job_id))
                 case "reply":
-                    answers.append(journal.reply(claim, job_id, "250 ok"))
+                    answers.append(journal.advance(claim, {job_id: "250 ok"}, {}))
                 case "advance":
                     answers.append(journal.advance(claim, {job_id: "250 ok"}, {job_id + 1: 2.5}))
                 case "revoke":
@@ -359,9 +359,9 @@ def test_a_journal_out_of_reach_says_so(server, client):
     server.kill()
     for call in (
         lambda: journal.open("c1", "worker-a", now),
-        lambda: journal.begin("c1", 1, 1.0),
+        lambda: journal.advance("c1", {}, {1: 1.0}),
         lambda: journal.dot("c1", 1),
-        lambda: journal.reply("c1", 1, "250 ok"),
+        lambda: journal.advance("c1", {1: "250 ok"}, {}),
         lambda: journal.revoke("c1", now),
         lambda: journal.close("c1"),
     ):

@@ -55,7 +55,7 @@ def test_each_job_of_a_lost_claim_goes_where_its_trace_says(
     engine: Engine, journal: MemoryJournal, claimed: Callable[..., list[Job]]
 ) -> None:
     done, failed, running, unbegun = claimed(4)
-    journal.begin(done.claim, done.id, 1.0)
+    journal.advance(done.claim, {}, {done.id: 1.0})
     journal.advance(done.claim, {done.id: ENDED_WELL}, {failed.id: 2.0})
     journal.advance(done.claim, {failed.id: ENDED}, {running.id: 3.0})
     run(engine, journal)
@@ -118,7 +118,7 @@ def test_the_third_strike_is_the_last(
 ) -> None:
     (job,) = claimed()
     change(engine, "UPDATE jobs SET strikes = 2")
-    journal.begin(job.claim, job.id, 1.0)
+    journal.advance(job.claim, {}, {job.id: 1.0})
     run(engine, journal)
     row = job_row(engine, job.id)
     assert (row.state, row.strikes) == ("discarded", 3)

@@ -43,24 +43,18 @@ class ClaimJournal(Protocol):
     """The seam: `Journal` in Redis, `MemoryJournal` its twin.
 
     Every method raises PipeUnavailable when Redis does not answer; then what it was to note may be noted or not. What
-    a thread notes is noted in that order. `begin`, `reply`, `advance` and `close` may return before it is, and be told
-    of an outage at the thread's next call; what they were given outlives this process. `open`, `dot` and `revoke` wait.
+    a thread notes is noted in that order. `advance` and `close` may return before it is, and be told of an outage at
+    the thread's next call; what they were given outlives this process. `open`, `dot` and `revoke` wait.
     """
 
     def open(self, claim: str, worker: str, epoch: str) -> bool:
         """Start a claim's journal. False: it was opened or revoked before, or `epoch` is not the live one."""
 
-    def begin(self, claim: str, job_id: int, at: float) -> None:
-        """Note that a job begins, at epoch seconds. Does nothing unless the claim is open."""
-
     def dot(self, claim: str, *job_ids: int) -> bool:
         """Note that their final dots go out now. False: the claim is revoked, closed or of another epoch: do not."""
 
-    def reply(self, claim: str, job_id: int, detail: str) -> None:
-        """Note the server's answer to the dot. Does nothing unless the claim is open."""
-
     def advance(self, claim: str, replied: Mapping[int, str], begun: Mapping[int, float]) -> None:
-        """`reply` of some jobs and `begin` of others in one message; by job id."""
+        """Note how some jobs ended, and when others begin (epoch seconds), by job id; only while the claim is open."""
 
     def revoke(self, claim: str, epoch: str) -> Traces:
         """Close a claim for ever and tell what it knew; again gives the same. `epoch` is the one it was claimed in."""
@@ -82,17 +76,9 @@ class Journal:
         """See `ClaimJournal`."""
         return self._ask(claim, b"open", worker.encode(), epoch.encode())
 
-    def begin(self, claim: str, job_id: int, at: float) -> None:
-        """See `ClaimJournal`."""
-        self.advance(claim, {}, {job_id: at})
-
     def dot(self, claim: str, *job_ids: int) -> bool:
         """See `ClaimJournal`."""
         return self._ask(claim, b"dot", *(b"%d" % job_id for job_id in job_ids))
-
-    def reply(self, claim: str, job_id: int, detail: str) -> None:
-        """See `ClaimJournal`."""
-        self.advance(claim, {job_id: detail}, {})
 
     def advance(self, claim: str, replied: Mapping[int, str], begun: Mapping[int, float]) -> None:
         """See `ClaimJournal`."""
@@ -151,10 +137,6 @@ class MemoryJournal:
             self._opened[claim] = True
             return True
 
-    def begin(self, claim: str, job_id: int, at: float) -> None:
-        """See `ClaimJournal`."""
-        self.advance(claim, {}, {job_id: at})
-
     def dot(self, claim: str, *job_ids: int) -> bool:
         """See `ClaimJournal`."""
         with self._epoch.lock:
@@ -164,10 +146,6 @@ class MemoryJournal:
             for job_id in job_ids:
                 journal[str(job_id)] = "dot"
             return True
-
-    def reply(self, claim: str, job_id: int, detail: str) -> None:
-        """See `ClaimJournal`."""
-        self.advance(claim, {job_id: detail}, {})
 
     def advance(self, claim: str, replied: Mapping[int, str], begun: Mapping[int, float]) -> None:
         """See `ClaimJournal`."""

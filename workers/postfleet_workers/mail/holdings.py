@@ -10,10 +10,10 @@ from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from postfleet_workers.errors import PipeUnavailable
-from postfleet_workers.mail.letter import Lane, Letter, Shelf, shelf
+from postfleet_workers.mail.letter import Letter, Shelf, shelf
 from postfleet_workers.mail.parcels import Parcel
 from postfleet_workers.mail.permits import Permits
-from postfleet_workers.mail.smtp.sessions import Held, Sessions
+from postfleet_workers.mail.smtp.sessions import Held, Lane, Sessions
 from postfleet_workers.throttling.limiter import Limiter
 
 # The mail behind it in its bundle goes elsewhere, and would be handed back as overdue.
@@ -117,7 +117,7 @@ class Holdings:
         free, self._free = sorted(self._free, key=lambda held: not held.fit), []  # to close one may take a moment
         for held in free:
             spared = self._free and self._sessions.awaited(held.node)
-            if held.fit and not spared and (held.node.name, held.destination.key) in lanes:
+            if held.fit and not spared and held.lane in lanes:
                 self._free.append(held)
             else:
                 self._sessions.give_back(held)

@@ -11,11 +11,11 @@ from postfleet_workers.mail.node import NodeSpec
 from postfleet_workers.mail.parcels import Parcel
 from postfleet_workers.mail.permits import Permits
 from postfleet_workers.mail.smtp.exchange import Destination
+from postfleet_workers.mail.smtp.sessions import Lane, lane_of
 from postfleet_workers.throttling.limits import Limit
 
 BIG_OCTETS = 65_536  # of a smaller mail the kernel mostly takes all at once
 
-Lane = tuple[str, tuple[str, ...]]  # node and destination
 Shelf = tuple[str, str, int | None, str]  # node, tenant, campaign and site: mail under the same limits
 
 
@@ -44,7 +44,7 @@ class Letter:
     @property
     def lane(self) -> Lane:
         """Which sessions it can go over."""
-        return self.node.name, self.destination.key
+        return lane_of(self.node, self.destination)
 
     @property
     def big(self) -> bool:

@@ -15,9 +15,10 @@ import structlog
 from postfleet_workers.errors import PipeUnavailable
 from postfleet_workers.jobs import HandBack, Outcome, Snooze
 from postfleet_workers.mail.errors import ConnectionLost, NowhereToGo, SetupFault, SmtpFault, Unreachable
-from postfleet_workers.mail.letter import Lane, Letter
+from postfleet_workers.mail.letter import Letter
 from postfleet_workers.mail.parcels import Parcel
 from postfleet_workers.mail.replies.outcome import History, Schedule, Target, outcome_of_fault
+from postfleet_workers.mail.smtp.sessions import Lane
 from postfleet_workers.throttling.limiter import Admission
 
 log = structlog.get_logger(__name__)

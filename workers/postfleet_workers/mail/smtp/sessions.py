@@ -59,6 +59,11 @@ class Held:
             most = min(most, of_site)
         return self.session.usable and not self.lost and self.session.delivered < most
 
+    @property
+    def lane(self) -> Lane:
+        """Whose mail for which destination may go over it."""
+        return lane_of(self.node, self.destination)
+
     def serves(self, node: NodeSpec, destination: Destination = OWN_SERVER) -> bool:
         """Whether mail of the node for this destination may go over it."""
         return self.node.name == node.name and (
@@ -123,7 +128,7 @@ class Sessions:
         try:
             while (left := deadline - self._monotonic()) > 0 and not self._closing.is_set():
                 with self._changed:
-                    if not self._idle.get(_lane(node, destination)) and not self._leasing.has_spare(
+                    if not self._idle.get(lane_of(node, destination)) and not self._leasing.has_spare(
                         _places(node, destination)
                     ):
                         self._changed.wait(min(left, ASK_AGAIN_SECONDS))
@@ -142,7 +147,7 @@ class Sessions:
         Raises:
             PipeUnavailable: Redis does not answer.
         """
-        lane, places = _lane(node, destination), _places(node, destination, another=True)
+        lane, places = lane_of(node, destination), _places(node, destination, another=True)
         if self.awaited(node) or not self._less_than(places) or self._no_more.get(lane, 0.0) > self._monotonic():
             return None
         login = self._login(node)
@@ -153,7 +158,7 @@ class Sessions:
         except SmtpFault as fault:
             log.info("no_further_session", node=node.name, site=destination.site, error=str(fault))
             now = self._monotonic()
-            self._no_more = {lane: until for lane, until in self._no_more.items() if until > now}
+            self._no_more = {other: until for other, until in self._no_more.items() if until > now}
             self._no_more[lane] = now + NO_MORE_SECONDS
             return None
 
@@ -228,7 +233,7 @@ class Sessions:
     def _reuse(self, node: NodeSpec, destination: Destination, login: Login | None) -> Held | None:
         while True:
             with self._changed:
-                waiting = self._idle.get(_lane(node, destination))
+                waiting = self._idle.get(lane_of(node, destination))
                 if not waiting:
                     return None
                 held = waiting[-1]
@@ -280,7 +285,7 @@ class Sessions:
         names = names_of(places)
         with self._changed:
             idle = [held for (name, _), waiting in self._idle.items() if name == node.name for held in waiting]
-            if not idle or _lane(node, destination) in self._idle:  # one came back just now
+            if not idle or lane_of(node, destination) in self._idle:  # one came back just now
                 return None
             held = min(idle, key=lambda held: (held.places != names, held.idle_since))
             self._take_idle(held)
@@ -316,11 +321,11 @@ class Sessions:
         self._notify()
 
     def _put_idle(self, held: Held, *, first: bool = False) -> None:
-        waiting = self._idle.setdefault(_lane(held.node, held.destination), [])
+        waiting = self._idle.setdefault(held.lane, [])
         waiting.insert(0 if first else len(waiting), held)
 
     def _take_idle(self, held: Held) -> None:
-        lane = _lane(held.node, held.destination)
+        lane = held.lane
         self._idle[lane].remove(held)
         if not self._idle[lane]:
             del self._idle[lane]
@@ -348,7 +353,8 @@ class Sessions:
                 log.exception("session_keeper_failed")
 
 
-def _lane(node: NodeSpec, destination: Destination) -> Lane:
+def lane_of(node: NodeSpec, destination: Destination) -> Lane:
+    """What one session may serve."""
     return node.name, destination.key
 
 
