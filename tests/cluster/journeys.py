@@ -15,10 +15,10 @@ from operators import eventually, node, pool
 from releases import CRDS, Release, newer, replicas_told
 from shops import Shop
 
+from mail_lab import Lab
 from postfleet_workers.mail.message.links import Links
 from postfleet_workers.mail.outbox import NewEmail, send_email
 from postfleet_workers.mail.tokens import Key, read_stamp
-from smtp_lab import Lab
 
 MAILS, JOBS = 150, 400
 PUBLIC_URL = "https://news.example.com"

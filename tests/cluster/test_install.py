@@ -23,9 +23,10 @@ from servers import ControlPlane
 from shops import Shop
 
 from fleet import Fleet
+from mail_lab import Lab
 from postfleet_local.stack import Postgres
 from postfleet_workers.store.session import engine_for
-from smtp_lab import Lab, running
+from smtp_lab import running
 
 LEAN = {"operator": {"replicas": 1}, "relay": {"replicas": 0}, "migrations": {"enabled": False}}
 BACKLOG = {"pollingIntervalSeconds": 1, "target": {"backlogPerReplica": 100}}

@@ -11,8 +11,9 @@ from operators import eventually, node, pool
 from shops import Shop
 
 from fleet import Fleet
+from mail_lab import Lab
 from postfleet_workers.mail.outbox import NewEmail, send_email
-from smtp_lab import Lab, running
+from smtp_lab import running
 
 BRISK = {"cooldownSeconds": 1, "pollingIntervalSeconds": 1, "scaleDown": {"stabilizationWindowSeconds": 0}}
 SCALE_DOWNS = 50

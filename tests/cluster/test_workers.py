@@ -16,7 +16,8 @@ from sqlalchemy import text
 
 from fleet import Fleet
 from integration.mail_steps import QUEUES, copies, final, mail
-from smtp_lab import Lab, running
+from mail_lab import Lab
+from smtp_lab import running
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
 

@@ -8,8 +8,9 @@ from collections import Counter
 from sqlalchemy import Engine, text
 
 from fleet import Fleet
+from mail_lab import Lab
 from postfleet_workers.mail.outbox import NewEmail, send_email
-from smtp_lab import FaultyLab, Lab
+from smtp_lab import FaultyLab
 
 QUEUES = "priority-high,campaign-standard,retry"
 

@@ -14,11 +14,12 @@ from sqlalchemy import Engine, text
 
 from dns_lab import DnsLab
 from mail_bench import NODE, TENANT, Bench
+from mail_lab import Lab
 from postfleet_workers import clock
 from postfleet_workers.actors.email_send import email_send
 from postfleet_workers.jobs import Done, HandBack, Outcome, Snooze
 from postfleet_workers.relay import gate
-from smtp_lab import Lab, running
+from smtp_lab import running
 
 GMAIL = {"name": "gmail", "perHour": 30}  # one at once, and then none while the test runs
 
@@ -36,12 +37,6 @@ def dns() -> Iterator[DnsLab]:
 def bench(engine: Engine, redis_client: redis.Redis, dns: DnsLab) -> Iterator[Bench]:
     with closing(Bench(engine, redis_client, dns=dns.server)) as bench:
         yield bench
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
 
 
 def change(bench: Bench, statement: str, **values: Any) -> None:

@@ -12,18 +12,12 @@ from sqlalchemy import Engine, text
 
 from command import Command
 from mail_bench import Bench
-from smtp_lab import Lab, running
+from mail_lab import Lab
 
 SEND = (
     "send", "--tenant", "acme", "--to", "Ann Ö <ann@b.example>", "--node", "acme-1",
     "--subject", "Hi {{ contact.name }}", "--text", "For {{ contact.email }}", "--var", "name=Ann",
 )  # fmt: skip
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
 
 
 @pytest.fixture

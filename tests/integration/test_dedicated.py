@@ -6,7 +6,6 @@ What counts is what the SMTP server accepted, and which worker it came from.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from sqlalchemy import Engine
 from command import program
 from fleet import Fleet, Process
 from integration.mail_steps import QUEUES, add_node, copies, final, mail, statuses
-from smtp_lab import Lab, running
+from mail_lab import Lab
 
 pytestmark = pytest.mark.faults
 
@@ -24,12 +23,6 @@ BULK = "campaign-standard"
 PER_MINUTE = 1200  # 20 a second: there is some left when the test steps in, and no more to do than needed
 # A worker keeps what it read of a node for 3 s; what it has fetched goes on for a second or two.
 SETTLED_SECONDS = 5
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
 
 
 def own_worker(fleet: Fleet, node: str = "own", threads: int = 4) -> Process:

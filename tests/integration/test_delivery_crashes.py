@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
 import pytest
@@ -13,29 +11,12 @@ import redis
 from sqlalchemy import Engine, text
 
 from mail_bench import Bench
+from mail_lab import Lab
 from postfleet_workers import epoch
 from postfleet_workers.jobs import Done, HandBack, Snooze
 from postfleet_workers.outcomes import Rescued
-from smtp_lab import FaultyLab, Lab, running
+from smtp_lab import FaultyLab
 from smtp_lab import Phase as At
-
-
-@pytest.fixture
-def bench(engine: Engine, redis_client: redis.Redis) -> Iterator[Bench]:
-    with closing(Bench(engine, redis_client)) as bench:
-        yield bench
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
-
-
-@pytest.fixture
-def faulty() -> Iterator[FaultyLab]:
-    with running(FaultyLab(pipelining=True)) as lab:
-        yield lab
 
 
 def test_once_a_dot_is_forbidden_the_rest_of_the_bundle_is_handed_back_untried(bench: Bench, faulty: FaultyLab) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -12,20 +11,8 @@ import redis
 from sqlalchemy import Engine, text
 
 from mail_bench import NODE, TENANT, Bench
+from mail_lab import Lab
 from postfleet_workers.jobs import Done, HandBack, Snooze
-from smtp_lab import Lab, running
-
-
-@pytest.fixture
-def bench(engine: Engine, redis_client: redis.Redis) -> Iterator[Bench]:
-    with closing(Bench(engine, redis_client)) as bench:
-        yield bench
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
 
 
 def test_mail_of_a_node_that_goes_on_after_a_pause_is_not_handed_back_by_what_was_known_before(

@@ -12,7 +12,8 @@ from sqlalchemy import Engine
 
 from fleet import Fleet
 from integration.mail_steps import QUEUES, add_node, copies, final, mail, statuses
-from smtp_lab import FaultyLab, Lab, Phase
+from mail_lab import Lab
+from smtp_lab import FaultyLab, Phase
 
 pytestmark = pytest.mark.faults
 

@@ -16,9 +16,10 @@ import psutil
 import pytest
 import redis
 
+from mail_lab import Lab
 from postfleet_local.home import quickstart
 from postfleet_local.tally import copies, read
-from smtp_lab import Lab, running
+from smtp_lab import running
 
 LOCAL = str(Path(sys.executable).with_name("postfleet-local"))
 EMAILS = 60

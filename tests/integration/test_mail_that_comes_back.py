@@ -11,8 +11,8 @@ from sqlalchemy import Engine, text
 from fleet import Fleet
 from inbound_client import DOMAIN, SECRET, Inbound, notice
 from integration.mail_steps import QUEUES, add_node, final
+from mail_lab import Lab
 from postfleet_workers.mail.outbox import NewEmail, send_email
-from smtp_lab import Lab
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from sqlalchemy import Engine, text
 
 from command import Command
 from mail_bench import Bench
+from mail_lab import Lab
 from postfleet_workers.campaigns.expansion import expand_chunk
 from postfleet_workers.errors import InputError
 from postfleet_workers.jobs import Done, Permanent, Snooze
@@ -25,7 +26,7 @@ from postfleet_workers.mail.message.dkim import record
 from postfleet_workers.mail.message.links import Links
 from postfleet_workers.mail.message.press import Supplies
 from postfleet_workers.mail.tokens import Key
-from smtp_lab import FaultyLab, Lab, running
+from smtp_lab import FaultyLab, running
 
 DKIM = {"dkim": {"selector": "s1"}}
 KEY = Ed25519PrivateKey.generate()
@@ -35,12 +36,6 @@ KEY = Ed25519PrivateKey.generate()
 def bench(engine: Engine, redis_client: redis.Redis, tmp_path: Path) -> Iterator[Bench]:
     with closing(Bench(engine, redis_client, supplies=Supplies(Credentials(tmp_path)))) as bench:
         yield bench
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
 
 
 def put_key(folder: Path) -> None:

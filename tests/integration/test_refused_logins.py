@@ -15,9 +15,10 @@ import trustme
 from sqlalchemy import Engine
 
 from mail_bench import NODE, Bench
+from mail_lab import Lab
 from postfleet_workers.jobs import Done, Snooze
 from postfleet_workers.mail.credentials import Credentials
-from smtp_lab import Lab, running
+from smtp_lab import running
 
 
 def give(folder: Path, password: str) -> None:

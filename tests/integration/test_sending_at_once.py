@@ -12,13 +12,14 @@ import redis
 from sqlalchemy import Engine
 
 from mail_bench import Bench
+from mail_lab import Lab
 from postfleet_workers.jobs import Done, HandBack, Job, Outcome, Snooze, Transient
 from postfleet_workers.mail.holdings import Holdings
 from postfleet_workers.mail.message.press import Press
 from postfleet_workers.mail.obstacles import Obstacles
 from postfleet_workers.mail.replies.reply import parse
 from postfleet_workers.mail.smtp.exchange import OWN_SERVER
-from smtp_lab import FaultyLab, Lab, running
+from smtp_lab import FaultyLab
 from smtp_lab import Phase as At
 
 AT_ONCE = 4
@@ -29,18 +30,6 @@ WAIT_SECONDS = 30
 def bench(engine: Engine, redis_client: redis.Redis) -> Iterator[Bench]:
     with closing(Bench(engine, redis_client, at_once=AT_ONCE)) as bench:
         yield bench
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
-
-
-@pytest.fixture
-def faulty() -> Iterator[FaultyLab]:
-    with running(FaultyLab(pipelining=True)) as lab:
-        yield lab
 
 
 def names(count: int) -> list[str]:

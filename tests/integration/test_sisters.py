@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import closing
 from typing import Any
 
-import pytest
-import redis
-from sqlalchemy import Engine, text
+from sqlalchemy import text
 
 from mail_bench import TENANT, Bench
 from postfleet_workers.jobs import Registry
@@ -21,12 +17,6 @@ from postfleet_workers.throttling.redis import RedisLimiter
 
 SETTINGS = Settings(database_url="postgresql://unused", redis_url="redis://unused")
 QUEUE = "campaign-standard"
-
-
-@pytest.fixture
-def bench(engine: Engine, redis_client: redis.Redis) -> Iterator[Bench]:
-    with closing(Bench(engine, redis_client)) as bench:
-        yield bench
 
 
 def campaign(bench: Bench, mails: int, node: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,30 +14,13 @@ import redis
 from sqlalchemy import Engine, text
 
 from mail_bench import Bench
+from mail_lab import Lab
 from postfleet_workers.jobs import Done, Permanent, Snooze
 from postfleet_workers.ledger import expired
 from postfleet_workers.mail.replies.outcome import Schedule
 from postfleet_workers.mail.smtp.session import Timeouts
-from smtp_lab import FaultyLab, Lab, running
+from smtp_lab import FaultyLab
 from smtp_lab import Phase as At
-
-
-@pytest.fixture
-def bench(engine: Engine, redis_client: redis.Redis) -> Iterator[Bench]:
-    with closing(Bench(engine, redis_client)) as bench:
-        yield bench
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
-
-
-@pytest.fixture
-def faulty() -> Iterator[FaultyLab]:
-    with running(FaultyLab(pipelining=True)) as lab:
-        yield lab
 
 
 def test_a_bundle_is_delivered_personalised_and_on_record(bench: Bench, lab: Lab) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mail_lab import Lab
 from postfleet_workers.epoch import MemoryEpoch
 from postfleet_workers.mail.credentials import Credentials
 from postfleet_workers.mail.errors import LoginMissing, Unreachable
@@ -21,7 +22,7 @@ from postfleet_workers.mail.smtp import opening
 from postfleet_workers.mail.smtp.session import Timeouts
 from postfleet_workers.mail.smtp.sessions import Held, Sessions
 from postfleet_workers.throttling.memory import MemorySessions
-from smtp_lab import FaultyLab, Lab, running, wait_for
+from smtp_lab import FaultyLab, running, wait_for
 from smtp_lab import Phase as At
 from worlds import Clock
 
@@ -61,12 +62,6 @@ def pool(tmp_path: Path) -> Iterator[Pool]:
     pool = Pool(tmp_path)
     yield pool
     pool.sessions.close()
-
-
-@pytest.fixture
-def lab() -> Iterator[Lab]:
-    with running(Lab()) as lab:
-        yield lab
 
 
 def node(port: int, name: str = "n1", login: bool = False, **limits: Any) -> NodeSpec:
